@@ -1,0 +1,1 @@
+"""Image colorization in JAX: train it on your own photos, colour your own pictures."""

@@ -1,0 +1,67 @@
+"""The U-Net of `wgan.py` (Ronneberger et al., arXiv 1505.04597, with batch norm)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorjax.models.layers import UpConv2x2, batch_norm, max_pool_2x2
+
+
+class DoubleConv(nn.Module):
+    """Two times conv 3x3 without bias, BatchNorm, ReLU."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, C) to (B, H, W, features)."""
+        for _ in range(2):
+            x = nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=self.dtype)(x)
+            x = nn.relu(batch_norm(train, self.dtype)(x))
+        return x
+
+
+class UNet(nn.Module):
+    """Encoder, bottleneck and decoder of double convolutions with concatenated skips.
+
+    Attributes:
+      widths: channels of each encoder stage, the last one the bottleneck's.
+      output_channels: of the prediction; 2 for ab, 3 for RGB.
+      dtype: of the arithmetic; parameters stay float32.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    output_channels: int = 2
+    dtype: Any = jnp.float32
+
+    @property
+    def stride(self) -> int:
+        """Height and width of an input are multiples of this."""
+        return 2 ** (len(self.widths) - 1)
+
+    @nn.compact
+    def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
+        """Predict colour from lightness.
+
+        Args:
+          network_input: (B, H, W, channels), normalised by the codec.
+          train: whether batch norm uses (and updates) the batch's statistics.
+
+        Returns:
+          (B, H, W, output_channels) float32, linear (no tanh).
+        """
+        x = network_input.astype(self.dtype)
+        skips = []
+        for features in self.widths[:-1]:
+            x = DoubleConv(features, self.dtype)(x, train)
+            skips.append(x)
+            x = max_pool_2x2(x)
+        x = DoubleConv(self.widths[-1], self.dtype)(x, train)
+        for skip in reversed(skips):
+            x = UpConv2x2(skip.shape[-1], self.dtype)(x)
+            x = DoubleConv(skip.shape[-1], self.dtype)(jnp.concatenate([skip, x], -1), train)
+        x = nn.Conv(self.output_channels, (1, 1), dtype=self.dtype)(x)
+        return x.astype(jnp.float32)

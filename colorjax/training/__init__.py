@@ -1,0 +1,1 @@
+"""From a config and pictures to a trained run's folder."""

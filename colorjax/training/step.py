@@ -1,0 +1,56 @@
+"""The training step: a pure function (state, uint8 pictures) -> (state, metrics)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from colorjax import color
+from colorjax.data.augment import random_horizontal_flip
+from colorjax.training.objectives import Metrics, Objective
+from colorjax.training.state import Parts, TrainState
+
+TrainStep = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    parts: Parts, objective: Objective, seed: int, flip_probability: float
+) -> TrainStep:
+    """Return the step of one phase.
+
+    Args:
+      parts: networks, optimisers and codec.
+      objective: the phase's.
+      seed: of all randomness; what a step draws is a function of it and of `state.step`.
+      flip_probability: of the horizontal flip.
+
+    Returns:
+      A function of the state and (B, S, S, 3) uint8 pictures that gives the next state and
+      scalar metrics.
+    """
+
+    def train_step(state: TrainState, images: jax.Array) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        flip_key, update_key = jax.random.split(key)
+        images = random_horizontal_flip(images, flip_key, flip_probability)
+        example = parts.codec.encode(color.to_rgb(images))
+        state, metrics = objective.update(parts, state, example, update_key)
+        state = update_average(state, parts.ema_decay)
+        return state.replace(step=state.step + 1), metrics
+
+    return train_step
+
+
+def update_average(state: TrainState, decay: float) -> TrainState:
+    """Move the generator's average towards its parameters and batch statistics.
+
+    Early on the decay is (1 + step) / (10 + step), so that a short run's average is not that of
+    its first, random weights.
+    """
+    if not state.average:
+        return state
+    step = state.step.astype(jnp.float32)
+    step_size = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    average = optax.incremental_update(state.generator.variables, state.average, step_size)
+    return state.replace(average=average)

@@ -1,0 +1,80 @@
+"""Every config field is born here, with its meaning and its unit; a recipe changes what differs."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Return the fields that all recipes share, with the house defaults."""
+    config = ConfigDict()
+    config.name = "common"  # names the default folder under checkpoints/
+    config.seed = 42  # of the weights, dropout, penalty and flips
+    config.image_size = 128  # pixels; pictures are squashed to this square
+    config.batch_size = 64  # pictures in the global batch, over all devices
+    config.codec = "lab_centered"  # lab_centered: L/50-1, ab/110; lab_unit: L/100, ab/128; rgb
+    config.dtype = "float32"  # of the networks' arithmetic: float32 or bfloat16
+    config.ema_decay = 0.999  # of the generator's average, per step; 0 switches it off
+    config.init_from = ""  # a run's folder (or DIR@STEP) whose weights and optimisers to start from
+    config.data = data()
+    config.generator = ConfigDict({"name": "unet", "widths": (64, 128, 256, 512, 1024)})
+    config.critic = ConfigDict({"name": "wgan", "widths": (), "norm": "instance"})
+    config.generator_optimizer = optimizer()
+    config.critic_optimizer = optimizer()
+    config.phase_order = ("pretraining", "adversarial")  # names of fields of config.phases
+    config.phases = ConfigDict({"pretraining": reconstruction(), "adversarial": wgan_gp()})
+    config.checkpoint = ConfigDict()
+    config.checkpoint.keep = 2  # how many of the newest steps are kept
+    config.checkpoint.keep_every_epochs = 0  # keep these epochs' steps for ever; 0: none
+    config.checkpoint.every_steps = 0  # save within an epoch as well; 0: at its end only
+    config.log_every_steps = 20  # steps between two training lines in metrics.jsonl
+    config.sample_images = 7  # columns of the sample grid
+    return config
+
+
+def data() -> ConfigDict:
+    """Return where pictures come from and how they are prepared."""
+    fields = ConfigDict()
+    fields.source = "garden"  # folder:PATH, tfds:NAME or garden
+    fields.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test
+    fields.split_seed = 42
+    fields.shuffle_seed = 0  # of the order of the training pictures
+    fields.horizontal_flip = 0.5  # probability, on training pictures alone
+    fields.cache_dir = ""  # of the decoded pictures; empty: ~/.cache/colorjax
+    fields.tfds_dir = ""  # where TFDS keeps its data; empty: ~/tensorflow_datasets
+    fields.manual_dir = ""  # where archives placed by hand lie; empty: nowhere
+    fields.garden_images = 1000  # pictures that `garden` draws
+    fields.threads = 4  # that decode, and that read batches
+    fields.prefetch = 4  # batches read ahead
+    return fields
+
+
+def optimizer() -> ConfigDict:
+    """Return WGAN-GP's Adam (betas 0, 0.9) at a constant rate."""
+    fields = ConfigDict()
+    fields.name = "adam"  # adam or adamw
+    fields.learning_rate = 2e-4  # the peak, where a schedule changes it
+    fields.schedule = "constant"  # constant, linear (decay to 0) or cosine (warm-up, then to 0)
+    fields.warmup_steps = 0  # cosine only
+    fields.b1 = 0.0
+    fields.b2 = 0.9
+    fields.eps = 1e-8
+    fields.weight_decay = 0.0  # adamw only
+    fields.gradient_clip = 0.0  # largest global norm of a gradient; 0: no clipping
+    return fields
+
+
+def reconstruction() -> ConfigDict:
+    """Return a phase that trains the generator alone on L1."""
+    return ConfigDict({"objective": "reconstruction", "epochs": 5})
+
+
+def wgan_gp() -> ConfigDict:
+    """Return a phase of WGAN with gradient penalty plus L1 (arXiv 1704.00028)."""
+    fields = ConfigDict()
+    fields.objective = "wgan_gp"
+    fields.epochs = 110
+    fields.generator_steps = 2  # generator updates per batch
+    fields.critic_steps = 1  # critic updates per batch
+    fields.reconstruction_weight = 1.0  # of L1 in the generator's loss
+    fields.adversarial_weight = 1.0  # of -mean critic(fake) in the generator's loss
+    fields.gradient_penalty_weight = 10.0
+    return fields
