@@ -1,0 +1,19 @@
+"""Where pictures come from: sources, their cache of decoded pixels, splits and batches."""
+
+from colorjax.data.cache import Skipped
+from colorjax.data.pictures import Pictures, load_pictures, split_indices
+from colorjax.data.pipeline import (
+    make_evaluation_batches,
+    make_training_batches,
+    steps_per_epoch,
+)
+
+__all__ = [
+    "Pictures",
+    "Skipped",
+    "load_pictures",
+    "make_evaluation_batches",
+    "make_training_batches",
+    "split_indices",
+    "steps_per_epoch",
+]

@@ -1,0 +1,276 @@
+"""Decoded pictures on disk: each is read and resized once, then mapped into memory."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from colorjax.data.decode import DECODER_VERSION, explain
+from colorjax.data.sources import Item, Source
+from colorjax.errors import UserError
+
+SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The readable pictures of a source.
+
+    Attributes:
+      images: read-only memory map, uint8 (N, size, size, 3).
+      items: the N readable items, in the source's order.
+      skipped: the items that could not be read.
+      decoded: how many pictures were tried this time, rather than found.
+    """
+
+    images: np.ndarray
+    items: tuple[Item, ...]
+    skipped: tuple[Skipped, ...]
+    decoded: int
+
+
+@dataclass
+class Index:
+    """What a cache's JSON file says: which picture each row holds, and what was broken."""
+
+    images: str  # the name of the file of pixels
+    rows: dict[str, str]  # picture's name -> version, in the order of the rows
+    broken: dict[str, tuple[str, str]]  # picture's name -> version, reason
+
+
+def open_cache(source: Source, size: int, cache_dir: str = "", threads: int = 4) -> Cached:
+    """Return a source's pictures, decoding those that the cache doesn't hold as they are now.
+
+    A cache is a folder that is named after the source and the size. It holds the pixels as raw
+    bytes and an index in JSON; both are written under other names first, so that they are whole
+    whenever they are there, and a lock keeps other processes out meanwhile. Pictures that are no
+    longer in the source leave the cache with the next change.
+
+    Args:
+      source: what to read.
+      size: the side of the squares, in pixels.
+      cache_dir: where caches lie; empty for `$XDG_CACHE_HOME/colorjax` or `~/.cache/colorjax`.
+      threads: that decode.
+
+    Raises:
+      UserError: if no picture can be read, or if the cache can't be written.
+    """
+    parent = _cache_root(cache_dir)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", source.key)[-40:].strip("-")
+    digest = hashlib.sha256(os.fsencode(f"{source.key}\n{size}")).hexdigest()[:12]
+    folder = parent / f"{slug}-{size}-{digest}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with _locked(parent / f"{folder.name}.lock"):
+            return _update(source, size, folder, threads)
+    except OSError as error:
+        raise UserError(
+            f"The cache of decoded pictures can't be written in {str(folder)!r} "
+            f"({explain(error)}): set data.cache_dir to a folder that can."
+        ) from error
+
+
+def _cache_root(cache_dir: str) -> Path:
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "colorjax"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("Waiting for another program that prepares %s.", path.stem)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file unlocks it
+
+
+def _update(source: Source, size: int, folder: Path, threads: int) -> Cached:
+    """Return the cache's pictures, after writing it anew if the source has changed."""
+    index = _read_index(folder, size)
+    wanted = {item.name: item.version for item in source.items}
+    known = index.rows | {name: version for name, (version, _) in index.broken.items()}
+    decoded = sum(known.get(name) != version for name, version in wanted.items())
+    if decoded or known.keys() != wanted.keys():
+        index = _write(source, size, folder, index, decoded, threads)
+    items = tuple(item for item in source.items if item.name in index.rows)
+    shape = (len(items), size, size, 3)
+    images = np.memmap(folder / index.images, np.uint8, mode="r", shape=shape)
+    return Cached(images, items, _report_skipped(source, index), decoded)
+
+
+def _report_skipped(source: Source, index: Index) -> tuple[Skipped, ...]:
+    skipped = [
+        Skipped(item.name, index.broken[item.name][1])
+        for item in source.items
+        if item.name in index.broken
+    ]
+    for name, reason in ((each.name, each.reason) for each in skipped):
+        logging.warning("Skipped %s: %s.", name, reason)
+    return tuple(skipped)
+
+
+def _read_index(folder: Path, size: int) -> Index:
+    """Return the index, or an empty one where it is missing, damaged or not of this decoder."""
+    try:
+        fields = json.loads((folder / "index.json").read_text())
+        if fields.pop("decoder") != DECODER_VERSION:
+            raise ValueError("made by another version")
+        index = Index(**fields)
+        expected = len(index.rows) * size * size * 3
+        if Path(index.images).name != index.images:
+            raise ValueError("pixels outside the cache")
+        if (folder / index.images).stat().st_size != expected:
+            raise ValueError("pixels missing")
+        all(version + reason for version, reason in index.broken.values())
+        return index
+    except FileNotFoundError:
+        return Index("", {}, {})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        logging.warning("The cache in %s is damaged (%s) and is made again.", folder, error)
+        return Index("", {}, {})
+
+
+def _write(
+    source: Source, size: int, folder: Path, old: Index, decoded: int, threads: int
+) -> Index:
+    """Write the pixels and the index anew; pictures that haven't changed are copied."""
+    count = len(source.items)
+    needed = count * size * size * 3
+    logging.info(
+        "Decoding %d of %d pictures once, to %dx%d; they take %.0f MB in %s.",
+        *(decoded, count, size, size, needed / 1e6, folder),
+    )
+    folder.mkdir(exist_ok=True)
+    partial = folder / "images.partial"
+    try:
+        _check_space(folder, needed)
+        _allocate(partial, needed)
+        images = np.memmap(partial, np.uint8, mode="r+", shape=(count, size, size, 3))
+        reasons = _fill(images, source, size, folder, old, threads)
+        kept = [number for number in range(count) if reasons[number] is None]
+        if not kept:
+            first = f"{source.items[0].name}: {reasons[0]}"
+            raise UserError(f"None of the {count} pictures of {source.key} can be read ({first}).")
+        _close_gaps(images, kept)
+        images.flush()
+        del images
+        os.truncate(partial, len(kept) * size * size * 3)
+        return _publish(source.items, reasons, folder, partial)
+    finally:
+        partial.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"The decoded pictures need {needed / 1e6:.0f} MB in {str(folder)!r}, where "
+            f"{free / 1e6:.0f} MB are free: set data.cache_dir to a larger disk, or make "
+            "image_size smaller."
+        )
+
+
+def _allocate(path: Path, size: int) -> None:
+    """Make a file of `size` bytes, and really claim them: a full disk kills who maps a hole."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+
+
+def _fill(
+    images: np.ndarray, source: Source, size: int, folder: Path, old: Index, threads: int
+) -> list[str | None]:
+    """Fill every row; return for each picture None, or the reason why it can't be read."""
+    old_row = {name: row for row, name in enumerate(old.rows)}
+    shape = (len(old_row), size, size, 3)
+    old_images = np.memmap(folder / old.images, np.uint8, "r", shape=shape) if old_row else None
+
+    def fill(number: int) -> str | None:
+        item = source.items[number]
+        if old_images is not None and old.rows.get(item.name) == item.version:
+            images[number] = old_images[old_row[item.name]]
+            return None
+        version, reason = old.broken.get(item.name, ("", ""))
+        if reason and version == item.version:
+            return reason
+        try:
+            images[number] = source.read(number, size)
+        except Exception as error:  # Pillow's plugins raise nearly everything
+            return explain(error)
+        return None
+
+    pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="decode")
+    try:
+        return list(_with_progress(pool.map(fill, range(len(images))), len(images)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _with_progress(reasons: Iterator[str | None], total: int) -> Iterator[str | None]:
+    """Show a bar on a terminal, and a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(reasons, total=total, desc="Decoding", unit="picture", leave=False)
+        return
+    last = time.monotonic()
+    for done, reason in enumerate(reasons, start=1):
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            logging.info("Decoded %d of %d pictures.", done, total)
+        yield reason
+
+
+def _close_gaps(images: np.ndarray, kept: list[int]) -> None:
+    """Move the rows of readable pictures up over those of broken ones, in place."""
+    for row, number in enumerate(kept):
+        if row != number:
+            images[row] = images[number]
+
+
+def _publish(
+    items: Sequence[Item], reasons: list[str | None], folder: Path, partial: Path
+) -> Index:
+    """Give the pixels their name, then the index that refers to it, then drop older pixels."""
+    pairs = list(zip(items, reasons, strict=True))
+    rows = {item.name: item.version for item, reason in pairs if reason is None}
+    broken = {item.name: (item.version, reason) for item, reason in pairs if reason is not None}
+    # A name of its own for every writing: a program that maps older pixels keeps them.
+    index = Index(f"images-{time.time_ns()}.bin", rows, broken)
+    partial.rename(folder / index.images)
+    fields: dict[str, Any] = {"decoder": DECODER_VERSION, **asdict(index)}
+    draft = folder / "index.partial"
+    draft.write_text(json.dumps(fields))
+    draft.rename(folder / "index.json")
+    for older in folder.glob("images-*.bin"):
+        if older.name != index.images:
+            older.unlink()
+    return index

@@ -1,0 +1,88 @@
+"""A folder of pictures: any tree, found recursively."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from colorjax.data.decode import decode_square
+from colorjax.data.sources import Item
+from colorjax.errors import UserError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+SPLIT_FOLDERS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+class FolderSource:
+    """Every picture below a folder, named by its path relative to it with forward slashes.
+
+    Files are known by their extension; hidden files and folders are left out. Top folders named
+    `train`, `validation` (or `valid`, `val`) and `test` set the split, provided that `train` is
+    among them: a folder of that name alone could as well be one kind of picture among others.
+    """
+
+    split_by = "hash"
+
+    def __init__(self, path: str):
+        """Look through the folder.
+
+        Raises:
+          UserError: if it is missing, is no folder, can't be listed or has no image files.
+        """
+        self.root = Path(path).expanduser()
+        if not self.root.exists():
+            raise UserError(f"There is no folder {path!r}: data.source takes folder:PATH.")
+        if not self.root.is_dir():
+            raise UserError(f"{path!r} is a file: folder:PATH takes the folder that holds it.")
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise UserError(f"The folder {path!r} may not be read: change its permissions.")
+        self.key = f"folder:{self.root.resolve()}"
+        names = sorted(_image_names(self.root))
+        if not names:
+            extensions = ", ".join(sorted(EXTENSIONS))
+            raise UserError(f"The folder {path!r} holds no image files ({extensions}).")
+        divided = any(name.startswith("train/") for name in names)
+        self.items: Sequence[Item] = [
+            Item(name, _version(self.root / name), _split(name) if divided else None)
+            for name in names
+        ]
+
+    def read(self, index: int, size: int) -> np.ndarray:
+        """Return picture `index` as uint8 (size, size, 3)."""
+        return decode_square(self.root / self.items[index].name, size)
+
+
+def _image_names(root: Path) -> Iterator[str]:
+    """Yield the relative paths of image files, through links but round no loop of them."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(folder).relative_to(root)
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+                yield (relative / name).as_posix()
+
+
+def _version(path: Path) -> str:
+    """Return a file's size and modification time; a dangling link has neither."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _split(name: str) -> str | None:
+    return SPLIT_FOLDERS.get(name.partition("/")[0]) if "/" in name else None
