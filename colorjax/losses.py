@@ -1,0 +1,57 @@
+"""Losses, elementwise or per image: the caller reduces. Arithmetic is in float32."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def absolute_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Return |prediction - target|, float32, of the two's common shape."""
+    return jnp.abs(jnp.asarray(prediction, jnp.float32) - jnp.asarray(target, jnp.float32))
+
+
+def wasserstein_critic_loss(real_scores: jax.Array, fake_scores: jax.Array) -> jax.Array:
+    """Return each image's fake score less its real one, (B,), which the critic minimises.
+
+    Scores are (B, ...); a map of scores, one a patch, counts by its mean. The loss is the negated
+    estimate of the Wasserstein distance (Arjovsky et al. 2017, arXiv:1701.07875).
+    """
+    return _score_per_image(fake_scores) - _score_per_image(real_scores)
+
+
+def wasserstein_generator_loss(fake_scores: jax.Array) -> jax.Array:
+    """Return each image's negated score, (B,), from scores (B, ...): see the critic's loss."""
+    return -_score_per_image(fake_scores)
+
+
+def gradient_penalty(
+    critic_fn: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array
+) -> jax.Array:
+    """Return the two-sided penalty of WGAN-GP, the batch's mean of (||gradient||_2 - 1)^2.
+
+    The gradient is that of the critic's scores in its input, at one random point on the line
+    from each fake to its real image; a map of scores is summed. The result can be differentiated
+    again in the critic's parameters, also where the gradient is exactly zero. The critic must
+    score each image by itself (no batch norm). Gulrajani et al. 2017, arXiv:1704.00028.
+
+    Args:
+      critic_fn: maps images (B, ...) to scores, (B,) or (B, ...).
+      real: images (B, ...).
+      fake: images (B, ...), of the same shape.
+      key: one key, for the points on the lines.
+
+    """
+    real, fake = jnp.asarray(real, jnp.float32), jnp.asarray(fake, jnp.float32)
+    alpha = jax.random.uniform(key, (real.shape[0],) + (1,) * (real.ndim - 1))
+    interpolated = alpha * real + (1.0 - alpha) * fake
+    gradient = jax.grad(lambda x: jnp.sum(critic_fn(x).astype(jnp.float32)))(interpolated)
+    # A plain norm has no derivative at zero; this one gives zero there instead of NaN.
+    norm = optax.safe_norm(gradient.reshape(gradient.shape[0], -1), 0.0, axis=1)
+    return jnp.mean(jnp.square(norm - 1.0))
+
+
+def _score_per_image(scores: jax.Array) -> jax.Array:
+    scores = jnp.asarray(scores, jnp.float32)
+    return jnp.mean(scores.reshape(scores.shape[0], -1), axis=1)
