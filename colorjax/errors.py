@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one sentence that says what is wrong and how to mend it. Every command prints
     it without a traceback and exits with status 2; from Python it is an ordinary exception.
     """
+
+
+class TrainingError(Exception):
+    """A run that can't go on, such as one whose loss is not finite; exit status 1."""

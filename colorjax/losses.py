@@ -31,6 +31,16 @@ def gradient_penalty(
 ) -> jax.Array:
     """Return the two-sided penalty of WGAN-GP, the batch's mean of (||gradient||_2 - 1)^2.
 
+    See `gradient_penalties`, of which this is the mean.
+    """
+    return jnp.mean(gradient_penalties(critic_fn, real, fake, key))
+
+
+def gradient_penalties(
+    critic_fn: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array
+) -> jax.Array:
+    """Return each image's (||gradient||_2 - 1)^2, (B,), the penalty of WGAN-GP.
+
     The gradient is that of the critic's scores in its input, at one random point on the line
     from each fake to its real image; a map of scores is summed. The result can be differentiated
     again in the critic's parameters, also where the gradient is exactly zero. The critic must
@@ -49,7 +59,7 @@ def gradient_penalty(
     gradient = jax.grad(lambda x: jnp.sum(critic_fn(x).astype(jnp.float32)))(interpolated)
     # A plain norm has no derivative at zero; this one gives zero there instead of NaN.
     norm = optax.safe_norm(gradient.reshape(gradient.shape[0], -1), 0.0, axis=1)
-    return jnp.mean(jnp.square(norm - 1.0))
+    return jnp.square(norm - 1.0)
 
 
 def _score_per_image(scores: jax.Array) -> jax.Array:

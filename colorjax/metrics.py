@@ -90,7 +90,7 @@ def _gaussian_band(length: int) -> np.ndarray:
 
 
 def colorfulness(rgb: jax.Array) -> jax.Array:
-    """Return the colorfulness of an rgb picture, 0 for gray to about 110 and more.
+    """Return the colorfulness of an rgb picture: 0 is gray, 109 extremely colorful.
 
     The signed formula, on the scale 0..255, of Hasler and Suesstrunk 2003, "Measuring
     colourfulness in natural images".
@@ -102,7 +102,7 @@ def colorfulness_abs(rgb: jax.Array) -> jax.Array:
     """Return the colorfulness that the code of DDColor and CT2 computes.
 
     It takes absolute values of the two opponent channels first, so it is another number than
-    `colorfulness`, never larger.
+    `colorfulness`, mostly a smaller one.
     """
     red_green, yellow_blue = _opponents(rgb)
     return _colorfulness(jnp.abs(red_green), jnp.abs(yellow_blue))

@@ -80,29 +80,42 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, replicated(mesh))
 
 
+def gather(local: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """Return the global array of which every process gives its block."""
+    if process_count() == 1:
+        return local
+    whole = jax.jit(lambda x: x, out_shardings=replicated(mesh))(create_global_batch(local, mesh))
+    return np.asarray(whole)
+
+
 def to_host(tree: Any) -> Any:
     """Fetch replicated arrays as NumPy arrays."""
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
-def fit_batch_size(wanted: int, pictures: int, device_count: int) -> int:
+def fit_batch_size(wanted: int, pictures: int) -> int:
     """Return the batch size for a training set, shrunk where it has fewer pictures.
 
     Raises:
       UserError: if the batch can't be divided among the devices.
     """
-    if wanted % device_count:
+    devices = jax.device_count()
+    if wanted < 1 or wanted % devices:
         raise UserError(
-            f"config.batch_size={wanted} can't be divided among {device_count} devices: "
-            f"choose a multiple of {device_count}."
+            f"config.batch_size={wanted} can't be divided among {devices} devices: choose a "
+            f"multiple of {devices}."
         )
-    largest = pictures // device_count * device_count
-    if largest == 0:
+    if pictures < devices:
         raise UserError(
-            f"{pictures} training pictures are too few for {device_count} devices: add pictures "
-            "or use fewer devices."
+            f"{pictures} training pictures are too few for {devices} devices: add pictures or "
+            "use fewer devices."
         )
-    return min(wanted, largest)
+    return min(wanted, pictures // devices * devices)
+
+
+def round_up_to_devices(count: int) -> int:
+    """Return the smallest batch that holds `count` pictures and divides among the devices."""
+    return -(-count // jax.device_count()) * jax.device_count()
 
 
 def process_index() -> int:

@@ -1,0 +1,267 @@
+"""Checkpoints of a run and model folders: the only file that imports Orbax.
+
+Every step holds the items `state` (everything on the device that carries on), `generator` (what
+inference needs), `critic` (so that the adversarial loss can be evaluated) and `progress` (what the
+host carries on, JSON), with `checksums.json`: a SHA-256 of each file, because Orbax restores
+flipped bytes without noticing. Arrays are plain numbers; nothing that is loaded is unpickled.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from flax import serialization, traverse_util
+
+from colorjax.errors import UserError
+
+CHECKSUMS = "checksums.json"
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint whose files are not those that were written."""
+
+
+class CheckpointStore:
+    """The folders `steps/` and `best/` of one run; saving goes on in the background.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many of the newest steps are kept.
+      keep_period: steps that are a multiple of this are kept for ever; 0 for none.
+    """
+
+    def __init__(self, workdir: Path, keep: int, keep_period: int = 0) -> None:
+        self._steps = _create_manager(workdir / "steps", keep, keep_period)
+        self._best = _create_manager(workdir / "best", 1, 0)
+
+    def save(self, step: int, state: Any, networks: dict[str, Any], progress: dict) -> None:
+        """Start to save a step; returns as soon as the arrays may change again.
+
+        Args:
+          step: its number.
+          state: the tree of arrays that carries on.
+          networks: variables of `generator` and, where there is one, `critic`.
+          progress: what the host carries on, as JSON knows it.
+        """
+        items = _save_arguments(networks)
+        items["state"] = ocp.args.StandardSave(serialization.to_state_dict(state))
+        items["progress"] = ocp.args.JsonSave(progress)
+        self._steps.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def save_best(self, step: int, networks: dict[str, Any]) -> None:
+        """Start to save the networks as the best so far, in place of the last best."""
+        if step not in self._best.all_steps():
+            self._best.save(
+                step, args=ocp.args.Composite(**_save_arguments(networks)), force=True
+            )
+
+    def restore_newest(self, abstract_state: Any) -> tuple[Any, dict] | None:
+        """Return state and progress of the newest whole step, None if there is no step.
+
+        Args:
+          abstract_state: the expected tree of `jax.ShapeDtypeStruct` with shardings.
+
+        Raises:
+          UserError: if the step doesn't fit, naming the first mismatch, or all are damaged.
+        """
+        steps = sorted(self._steps.all_steps(), reverse=True)
+        for step in steps:
+            folder = Path(self._steps.directory) / str(step)
+            try:
+                verify_checksums(folder)
+            except DamagedCheckpointError as error:
+                logging.warning("%s It is passed over.", error)
+                continue
+            return restore_state(folder, abstract_state), read_progress(folder)
+        if steps:
+            raise UserError(
+                f"Every checkpoint in {self._steps.directory} is damaged: restore one from a copy, "
+                "or start again with another --workdir."
+            )
+        return None
+
+    def wait(self) -> None:
+        """Wait until everything that was saved lies on the disk."""
+        self._steps.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, then release what the managers hold."""
+        self._steps.close()
+        self._best.close()
+
+
+def parse_model_name(name: str) -> tuple[Path, int | None]:
+    """Return folder and step of `DIR` or `DIR@STEP`; a folder whose name has an @ is taken first.
+
+    Raises:
+      UserError: if there is no such folder.
+    """
+    folder, _, step = name.rpartition("@")
+    if folder and step.isdigit() and not Path(name).is_dir():
+        return parse_model_name(folder)[0], int(step)
+    if not Path(name).is_dir():
+        raise UserError(f"There is no folder {name}: name a run's or a model's folder.")
+    return Path(name), None
+
+
+def find_step(folder: Path, step: int | None = None, best: bool = True) -> Path:
+    """Return the folder that holds the items of a model.
+
+    Args:
+      folder: a run's folder, or a model's that holds the item `generator` itself.
+      step: which step; None for the best, or else the newest.
+      best: whether `best/` is looked into before `steps/`.
+
+    Raises:
+      UserError: if there is no such step.
+    """
+    if step is None and (folder / "generator").is_dir():
+        return folder
+    places = [folder / "best", folder / "steps"] if best else [folder / "steps"]
+    for place in places:
+        found = _steps_in(place)
+        if step is None and found:
+            return place / str(max(found))
+        if step in found:
+            return place / str(step)
+    wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
+    raise UserError(f"{folder} holds no {wanted}: name the folder of a colorjax run or model.")
+
+
+def restore_item(folder: Path, item: str, abstract: Any) -> Any:
+    """Return one item of a step, checked against the expected tree before it is read.
+
+    Args:
+      folder: the step's folder.
+      item: state, generator or critic.
+      abstract: nested dicts of arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+      UserError: if the item is missing or doesn't fit; the first mismatch is named.
+    """
+    path = (folder / item).absolute()
+    if not path.is_dir():
+        raise UserError(f"{folder} holds no {item!r} item: it is not a whole colorjax checkpoint.")
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            metadata = checkpointer.metadata(path).item_metadata
+        except (ValueError, OSError) as error:
+            raise DamagedCheckpointError(f"{path} can't be read as a checkpoint.") from error
+        _check_fit(path, getattr(metadata, "tree", metadata), abstract)
+        return checkpointer.restore(path, abstract)
+
+
+def restore_state(folder: Path, abstract_state: Any) -> Any:
+    """Return the item `state` of a step as the dataclass it was saved from; see `restore_item`."""
+    restored = restore_item(folder, "state", serialization.to_state_dict(abstract_state))
+    return serialization.from_state_dict(abstract_state, restored)
+
+
+def has_item(folder: Path, item: str) -> bool:
+    """Return whether a step's folder holds that item."""
+    return (folder / item).is_dir()
+
+
+def read_progress(folder: Path) -> dict:
+    """Return the JSON item `progress` of a step."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        return checkpointer.restore((folder / "progress").absolute())
+
+
+def with_sharding(tree: Any, sharding: Any) -> Any:
+    """Return a tree's shapes and dtypes, placed as `sharding` says: what restoring needs."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of each file of a step's folder beside them."""
+    sums = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
+
+
+def verify_checksums(folder: Path) -> None:
+    """Check the files of a step's folder; one without checksums passes.
+
+    Raises:
+      DamagedCheckpointError: naming the first file that is missing or not as it was written.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        return
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text())
+    except ValueError as error:
+        raise DamagedCheckpointError(f"{folder / CHECKSUMS} is damaged.") from error
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise DamagedCheckpointError(
+                f"{path} is missing or not as it was written: the checkpoint is damaged."
+            )
+
+
+def _create_manager(folder: Path, keep: int, keep_period: int) -> ocp.CheckpointManager:
+    def seal() -> None:
+        # Called when a step's items are whole, before it gets its final name.
+        for step in folder.iterdir():
+            if step.is_dir() and not (step / CHECKSUMS).exists():
+                write_checksums(step)
+
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        keep_period=keep_period or None,
+        cleanup_tmp_directories=True,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            barrier_sync_key_prefix=folder.name
+        ),
+        async_options=ocp.options.AsyncOptions(
+            post_finalization_callback=seal if jax.process_index() == 0 else None
+        ),
+    )
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _save_arguments(networks: dict[str, Any]) -> dict[str, Any]:
+    return {name: ocp.args.StandardSave(variables) for name, variables in networks.items()}
+
+
+def _steps_in(folder: Path) -> set[int]:
+    if not folder.is_dir():
+        return set()
+    return {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()}
+
+
+def _check_fit(path: Path, found: Any, expected: Any) -> None:
+    found_shapes, expected_shapes = _shapes(found), _shapes(expected)
+    for name, shape in expected_shapes.items():
+        if name not in found_shapes:
+            raise UserError(f"{path} doesn't fit the network: it has no {name}, shaped {shape}.")
+        if found_shapes[name] != shape:
+            raise UserError(
+                f"{path} doesn't fit the network: {name} is shaped {found_shapes[name]} there, "
+                f"{shape} here."
+            )
+    for name in found_shapes.keys() - expected_shapes.keys():
+        raise UserError(f"{path} doesn't fit the network, which has no {name}.")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in flat.items() if leaf is not None}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

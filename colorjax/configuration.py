@@ -1,0 +1,113 @@
+"""Configs: read from a recipe's file or a run's folder, written, compared, checked."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from colorjax.errors import UserError
+
+CONFIG_FILE = "config.json"
+
+# What may differ when a run is resumed: it changes how long and where, not what is trained.
+_FREE_TO_CHANGE = re.compile(
+    r"phases\.\w+\.epochs|checkpoint\..*|log_every_steps|sample_images"
+    r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
+)
+
+
+def load_recipe(recipe: str) -> ConfigDict:
+    """Return the config of a recipe.
+
+    Args:
+      recipe: a file such as `configs/wgan.py`, with `:variant` where one is wanted.
+
+    Raises:
+      UserError: if there is no such file or variant, or it is no recipe.
+    """
+    file, _, variant = recipe.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"There is no recipe {file}: name a file such as configs/wgan.py.")
+    # A recipe imports `configs.common`, which lies beside it.
+    root = str(path.absolute().parent.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} is not a Python file: name one such as configs/wgan.py.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{file} has no get_config(): name a recipe such as configs/wgan.py.")
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def unknown_variant(recipe: str, variant: str, known: list[str]) -> UserError:
+    """Return the error for a variant that a recipe doesn't have."""
+    return UserError(f"{recipe} has no variant {variant!r}: choose one of {', '.join(known)}.")
+
+
+def default_workdir(recipe: str) -> Path:
+    """Return `checkpoints/<config>`, or `checkpoints/<config>-<variant>`."""
+    file, _, variant = recipe.partition(":")
+    name = Path(file).stem
+    return Path("checkpoints") / (f"{name}-{variant}" if variant else name)
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+    """Write `config.json` into a run's folder, whole or not at all."""
+    temporary = workdir / f".{CONFIG_FILE}.tmp"
+    temporary.write_text(config.to_json(indent=2) + "\n")
+    temporary.replace(workdir / CONFIG_FILE)
+
+
+def read_config(folder: Path) -> ConfigDict:
+    """Return the config of a run's or a model's folder.
+
+    Raises:
+      UserError: if the folder holds none, or a damaged one.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} is no colorjax run or model: it has no {CONFIG_FILE}.")
+    try:
+        return ConfigDict(_with_tuples(json.loads(path.read_text())))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: restore it from a copy.") from error
+
+
+def check_resumable(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
+    """Check that a run can go on under a new config.
+
+    Raises:
+      UserError: naming the first field that makes it another run.
+    """
+    before, after = _flatten(old), _flatten(new)
+    for field in sorted(before.keys() | after.keys()):
+        if before.get(field) != after.get(field) and not _FREE_TO_CHANGE.fullmatch(field):
+            raise UserError(
+                f"{workdir} was trained with config.{field}={before.get(field)!r}, not "
+                f"{after.get(field)!r}: resume with the old value, or name another --workdir."
+            )
+
+
+def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return JSON's lists as tuples, which Flax modules need for hashing."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,179 @@
+"""A generator and pictures in, numbers and coloured pictures out.
+
+The training loop and `colorjax evaluate` both use this file, so that their figures agree.
+Protocol: pictures squashed bicubically to the training size, RGB in [0, 1], means over pictures;
+the true pictures take the same round trip through Lab as the predicted ones.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from colorjax import color, metrics, parallel
+from colorjax.color import Codec
+
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # this process's uint8 images, and their mask
+CriticMetrics = Callable[..., dict[str, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A critic and what to report of its scores, as an objective defines it."""
+
+    critic: nn.Module
+    metrics: CriticMetrics
+
+
+class Evaluator:
+    """Measures a generator on pictures; compiled once, used every epoch.
+
+    Args:
+      codec: of the network.
+      generator: the module.
+      mesh: of the devices to use.
+      judge: the critic, where its losses are wanted.
+    """
+
+    def __init__(
+        self, codec: Codec, generator: nn.Module, mesh: Mesh, judge: Judge | None = None
+    ) -> None:
+        self._mesh = mesh
+        self._measure = parallel.map_evaluation(_make_measure(codec, generator, judge), mesh)
+        self._colorize = parallel.map_evaluation(_make_colorize(codec, generator), mesh)
+
+    def evaluate(self, variables: Any, batches: Batches, critic_variables: Any) -> dict[str, float]:
+        """Return the mean of each metric over the pictures, every one counted once.
+
+        Args:
+          variables: of the generator.
+          batches: from `data.make_evaluation_batches`.
+          critic_variables: of the judge's critic; {} without a judge.
+        """
+        both = {"generator": variables, "critic": critic_variables}
+        return _mean_over_pictures(lambda batch: self._measure(both, batch), batches, self._mesh)
+
+    def colorize(self, variables: Any, images: np.ndarray) -> np.ndarray:
+        """Return uint8 pictures (B, S, S, 3) coloured from the lightness of `images`, likewise.
+
+        B is a multiple of the number of devices; every process gives its block, gets all.
+        """
+        batch = parallel.create_global_batch(images, self._mesh)
+        return np.asarray(self._colorize(variables, batch))
+
+
+def evaluate_baselines(make_batches: Callable[[], Batches], mesh: Mesh) -> dict[str, float]:
+    """Return what is reached without a model.
+
+    `gray_*` is the uncoloured picture; `constant_*` has the set's mean ab painted everywhere,
+    the best constant colour in the mean squared error of ab; `colorfulness_real` is the
+    photos' own.
+
+    Args:
+      make_batches: gives the same batches twice.
+      mesh: of the devices to use.
+    """
+    mean_ab = parallel.map_evaluation(_mean_ab, mesh)
+    means = _mean_over_pictures(lambda batch: mean_ab({}, batch), make_batches(), mesh)
+    measure = parallel.map_evaluation(_measure_baselines, mesh)
+    constant = np.array([means["a"], means["b"]], np.float32)
+    return _mean_over_pictures(lambda batch: measure(constant, batch), make_batches(), mesh)
+
+
+def gray_images(images: np.ndarray) -> np.ndarray:
+    """Return uint8 pictures (..., 3) without their colour, of the same Lab lightness."""
+    return np.asarray(color.to_image(_gray(color.to_rgb(images))))
+
+
+def _make_measure(codec: Codec, generator: nn.Module, judge: Judge | None) -> Callable[..., Any]:
+    def measure(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        true, example, prediction, predicted = _predict(
+            codec, generator, variables["generator"], images
+        )
+        values = {
+            "psnr": _finite_psnr(predicted, true),
+            "psnr_lab": metrics.psnr_lab(predicted, true),
+            "ssim": metrics.ssim(predicted, true),
+            "ciede2000": metrics.ciede2000(predicted, true),
+            "colorfulness": metrics.colorfulness(predicted),
+            "colorfulness_abs": metrics.colorfulness_abs(predicted),
+            "l1": jnp.mean(jnp.abs(prediction - example[1]), axis=(1, 2, 3)),
+        }
+        if judge is not None:
+            # The same points between real and fake every time, so that epochs can be compared.
+            key = jax.random.key(0)
+            values |= judge.metrics(
+                codec, judge.critic, variables["critic"], example, prediction, key
+            )
+        return values
+
+    return measure
+
+
+def _make_colorize(codec: Codec, generator: nn.Module) -> Callable[..., Any]:
+    def colorize(variables: Any, images: jax.Array) -> jax.Array:
+        return color.to_image(_predict(codec, generator, variables, images)[-1])
+
+    return colorize
+
+
+def _predict(codec: Codec, generator: nn.Module, variables: Any, images: jax.Array) -> Any:
+    """Return the true RGB, (input, target), the prediction, and the predicted RGB."""
+    rgb = color.to_rgb(images)
+    example = codec.encode(rgb)
+    prediction = generator.apply(variables, example[0], train=False)
+    return _round_trip(rgb), example, prediction, codec.decode(example[0], prediction)
+
+
+def _measure_baselines(mean_ab: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+    rgb = color.to_rgb(images)
+    true, gray = _round_trip(rgb), _gray(rgb)
+    lightness = color.rgb_to_lab(rgb)[..., :1]
+    ab = jnp.broadcast_to(mean_ab, (*rgb.shape[:-1], 2))
+    constant = color.lab_to_rgb(jnp.concatenate([lightness, ab], axis=-1))
+    return {
+        "colorfulness_real": metrics.colorfulness(true),
+        "gray_psnr": _finite_psnr(gray, true),
+        "gray_ssim": metrics.ssim(gray, true),
+        "gray_ciede2000": metrics.ciede2000(gray, true),
+        "constant_psnr": _finite_psnr(constant, true),
+        "constant_ciede2000": metrics.ciede2000(constant, true),
+    }
+
+
+def _finite_psnr(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the PSNR, at most 100 dB: float32 resolves no more, and infinity has no mean."""
+    return jnp.minimum(metrics.psnr(a, b), 100.0)
+
+
+def _mean_ab(_: Any, images: jax.Array) -> dict[str, jax.Array]:
+    lab = color.rgb_to_lab(color.to_rgb(images))
+    return {"a": jnp.mean(lab[..., 1], axis=(1, 2)), "b": jnp.mean(lab[..., 2], axis=(1, 2))}
+
+
+def _round_trip(rgb: jax.Array) -> jax.Array:
+    return color.lab_to_rgb(color.rgb_to_lab(rgb))
+
+
+def _gray(rgb: jax.Array) -> jax.Array:
+    return color.gray_from_lightness(color.rgb_to_lab(rgb)[..., :1])
+
+
+def _mean_over_pictures(
+    measure: Callable[[jax.Array], dict[str, jax.Array]], batches: Batches, mesh: Mesh
+) -> dict[str, float]:
+    """Return means in double precision, over the pictures of all processes."""
+    sums: dict[str, float] = {}
+    count = 0
+    for images, mask in batches:
+        present = parallel.gather(mask, mesh)
+        values = measure(parallel.create_global_batch(images, mesh))
+        for name, value in parallel.to_host(values).items():
+            sums[name] = sums.get(name, 0.0) + float(value.astype(np.float64)[present].sum())
+        count += int(present.sum())
+    return {name: total / count for name, total in sums.items()}

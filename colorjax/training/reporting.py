@@ -1,0 +1,160 @@
+"""What a run tells: lines, a progress bar, metrics.jsonl, TensorBoard and plots."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+PLAIN_LINE_EVERY_SECONDS = 30.0
+_PLOTS = {
+    "generator": ("train/generator_loss", "train/l1", "validation/l1"),
+    "critic": (
+        "train/critic_loss",
+        "train/wasserstein",
+        "validation/critic_loss",
+        "validation/wasserstein",
+        "train/gradient_penalty",
+    ),
+    "PSNR (dB)": ("validation/psnr",),
+}
+
+
+def say(line: str) -> None:
+    """Print a line at once, above a progress bar if there is one."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl` and to TensorBoard's files.
+
+    Args:
+      workdir: the run's folder.
+      step: what is after this step is cut off: a resumed run writes it again.
+    """
+
+    def __init__(self, workdir: Path, step: int) -> None:
+        self._path = workdir / "metrics.jsonl"
+        _cut_back(self._path, step)
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Write one line; a value that isn't finite is left to whoever raises about it."""
+        line = json.dumps({"step": step, "epoch": epoch} | values)
+        with self._path.open("a") as file:
+            file.write(line + "\n")
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush TensorBoard's files."""
+        self._tensorboard.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a `metrics.jsonl`, without one that was cut short by a kill."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+class Progress:
+    """A progress bar with rate and time left on a terminal, plain lines when piped.
+
+    Args:
+      total: pictures that the whole run trains on.
+      done: of these, before this start.
+      active: whether this process is the one that shows anything.
+    """
+
+    def __init__(self, total: int, done: int, active: bool) -> None:
+        self._plain = active and not sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total, initial=done, unit="picture", disable=self._plain or not active
+        )
+        self._total, self._done, self._first = total, done, done
+        self._started = self._last_line = time.monotonic()
+        self._paused = 0.0
+
+    def advance(self, pictures: int, description: str) -> None:
+        """Count pictures that were trained on."""
+        self._done += pictures
+        self._bar.set_description(description, refresh=False)
+        self._bar.update(pictures)
+        if self._plain and time.monotonic() - self._last_line > PLAIN_LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            say(f"{description}: {self.describe()}")
+
+    def pause(self, seconds: float) -> None:
+        """Leave time spent on evaluation and saving out of the training rate."""
+        self._paused += seconds
+
+    @property
+    def rate(self) -> float:
+        """Pictures trained on per second since this start."""
+        elapsed = time.monotonic() - self._started - self._paused
+        return (self._done - self._first) / max(elapsed, 1e-9)
+
+    def describe(self) -> str:
+        """Return how far the run is, its rate and the time left."""
+        elapsed = time.monotonic() - self._started
+        left = elapsed * (self._total - self._done) / max(self._done - self._first, 1)
+        share = 100 * self._done / self._total
+        return f"{share:.0f} %, {self.rate:.1f} pictures/s, {format_time(left)} left"
+
+    def close(self) -> None:
+        """Leave the terminal as it should be."""
+        self._bar.close()
+
+
+def format_time(seconds: float) -> str:
+    """Return for instance `2 h 05 min`, `12 min` or `40 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def draw_plots(workdir: Path) -> None:
+    """Draw losses and PSNR by epoch, from `metrics.jsonl` into `plots/losses.png`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "validation/psnr" in line]
+    figure = Figure(figsize=(5 * len(_PLOTS), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(_PLOTS)), _PLOTS.items(), strict=True):
+        for name in names:
+            points = [(line["epoch"], line[name]) for line in lines if name in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=name)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend(fontsize="small")
+    save_whole(workdir / "plots" / "losses.png", figure.savefig)
+
+
+def save_whole(path: Path, save: Any) -> None:
+    """Call `save` on a temporary file beside `path`, then move it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    save(temporary)
+    temporary.replace(path)
+
+
+def _cut_back(path: Path, step: int) -> None:
+    kept = [line for line in read_metrics(path) if line["step"] <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    temporary.replace(path)

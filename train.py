@@ -1,0 +1,58 @@
+"""Train a colorizer: python train.py --config configs/wgan.py [--config.FIELD=VALUE ...]."""
+
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from colorjax import configuration, parallel
+from colorjax.cli.errors import reporting_errors
+from colorjax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse the command line.
+
+    Raises:
+      UserError: in place of absl's and ml_collections' several errors.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+        if not flags.FLAGS["config"].present:
+            raise UserError("Name a recipe: --config configs/wgan.py.")
+        list(_CONFIG.value)  # a recipe that could not be read raises only when it is used
+    except AttributeError as error:
+        problem = str(error).strip("\"'").replace("\\'", "'").replace("\\n", " ")
+        raise UserError(
+            f"The config has no field {problem}: configs/common.py lists the fields."
+        ) from error
+    except OSError as error:
+        raise UserError("There is no such recipe: give --config configs/wgan.py.") from error
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    if len(rest) > 1:
+        raise UserError(f"{rest[1]!r} is no flag: options look like --workdir DIR.")
+    return rest
+
+
+def main(argv: list[str]) -> int:
+    """Hand config and folder to the training loop; return the exit status."""
+    from colorjax.training import loop
+
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells a lot at INFO
+    parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
+    recipe = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = _WORKDIR.value or configuration.default_workdir(recipe)
+    return loop.train(_CONFIG.value, Path(workdir))
+
+
+if __name__ == "__main__":
+    with reporting_errors():
+        app.run(main, flags_parser=parse_flags)
