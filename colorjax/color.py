@@ -59,7 +59,9 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
     """
     lightness, a, b = jnp.split(jnp.asarray(lab, jnp.float32), 3, axis=-1)
     y = (lightness + 16.0) / 116.0
-    xyz = _inverse_lab_curve(jnp.concatenate([y + a / 500.0, y, y - b / 200.0], axis=-1))
+    # Colours of strongly negative Z do not exist; scikit-image stops there too.
+    z = jnp.maximum(y - b / 200.0, 0.0)
+    xyz = _inverse_lab_curve(jnp.concatenate([y + a / 500.0, y, z], axis=-1))
     return _srgb_from_linear(_multiply(_RGB_FROM_RELATIVE_XYZ, xyz))
 
 
