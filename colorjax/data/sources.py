@@ -70,12 +70,13 @@ class GardenSource:
     def __init__(self, count: int):
         if count < 1:
             raise UserError(f"data.garden_images is {count}, but the garden needs at least 1.")
-        from colorjax.data import garden
+        from colorjax.data.garden import draw
 
-        self._draw = garden.draw
-        self.key = "garden"
+        self._draw = draw
+        self.key = f"garden-{count}"
         # The drawing's own code stands in for a modification time.
-        version = hashlib.sha256(inspect.getsource(garden).encode()).hexdigest()[:16]
+        code = inspect.getsource(inspect.getmodule(draw) or draw)
+        version = hashlib.sha256(code.encode()).hexdigest()[:16]
         self.items: Sequence[Item] = [
             Item(f"garden-{index:06d}", version) for index in range(count)
         ]
