@@ -43,7 +43,7 @@ class Kind:
     tip: float = 0.5
     notch: float = 0.0  # depth of the cut in the petal's end, as a fraction of its length
     frill: float = 0.0  # height of the teeth along the petal's end, as a fraction of its length
-    marking: str = "plain"  # a key of MARKINGS
+    marking: str = "plain"  # a key of MARKINGS; a trumpet always has a star
     marking_color: Color = BROWN
     center: str = "disk"  # a key of CENTERS
     center_color: Color = GOLD
@@ -74,7 +74,7 @@ KINDS: tuple[Kind, ...] = (
          marking_color=WHITE, center="eye", center_color=GOLD, center_size=0.15),
     Kind("cornflower", (227, 0.8, 0.92), 11, whorls=2, width=0.26, base=1.8, tip=0.3, frill=0.16,
          marking="plain", center="stamens", center_color=(275, 0.7, 0.5), center_size=0.3),
-    Kind("morning glory", (246, 0.72, 0.9), 5, form="trumpet", marking="star",
+    Kind("morning glory", (246, 0.72, 0.9), 5, form="trumpet",
          marking_color=(260, 0.12, 1.0), center="eye", center_color=CREAM, center_size=0.1),
     Kind("bellflower", (262, 0.62, 0.88), 5, form="bell", width=0.3, base=0.35, tip=0.6,
          marking="veins", marking_color=(265, 0.8, 0.5), center="none"),
