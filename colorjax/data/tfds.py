@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.core.download import downloader
@@ -150,7 +151,7 @@ def _brief(error: BaseException) -> str:
     """Return the reason on one line; networks and archives explain themselves at length."""
     if isinstance(error, ModuleNotFoundError):
         return f"it needs the package {error.name}"
-    if isinstance(error, ConnectionError) or type(error).__name__ == "ConnectionError":
+    if isinstance(error, (ConnectionError, requests.exceptions.ConnectionError)):
         return "there is no connection to its server"
     lines = explain(error).strip().splitlines() if isinstance(error, Exception) else []
     return (

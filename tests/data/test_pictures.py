@@ -1,0 +1,72 @@
+"""From a config's data fields to divided pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorjax.data import load_pictures, split_indices
+from colorjax.errors import UserError
+from configs import common
+
+FLOWERS = Path(__file__).parents[2].parent / "shared/data/flowers"
+
+
+@pytest.fixture
+def data(tmp_path):
+    fields = common.data()
+    fields.cache_dir = str(tmp_path / "cache")
+    return fields
+
+
+def _save_photos(folder, count):
+    for number in range(count):
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (5, 5), (number, 0, 0)).save(folder / f"{number:03d}.png")
+
+
+def test_ten_photos_have_all_three_splits(data, tmp_path):
+    _save_photos(tmp_path / "photos", 10)
+    (tmp_path / "photos/zzz.png").write_text("broken")
+    data.source = f"folder:{tmp_path / 'photos'}"
+    pictures = load_pictures(data, 4)
+    assert pictures.names == tuple(f"{number:03d}.png" for number in range(10))
+    np.testing.assert_array_equal(pictures.images[:, 0, 0, 0], np.arange(10))
+    parts = [split_indices(pictures, split) for split in ("train", "validation", "test")]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), split_indices(pictures, "all"))
+    assert min(len(part) for part in parts) >= 1
+    assert [skipped.name for skipped in pictures.skipped] == ["zzz.png"]
+
+
+def test_garden_is_divided_exactly(data):
+    data.garden_images = 20
+    splits = load_pictures(data, 8).splits
+    assert {split: len(rows) for split, rows in splits.items()} == {
+        "train": 14,
+        "validation": 3,
+        "test": 3,
+    }
+
+
+def test_unknown_and_empty_splits_are_named(data, tmp_path):
+    _save_photos(tmp_path / "photos", 4)
+    data.source = f"folder:{tmp_path / 'photos'}"
+    data.split_fractions = (0.5, 0.5, 0.0)
+    pictures = load_pictures(data, 4)
+    with pytest.raises(UserError, match="train, validation, test or all"):
+        split_indices(pictures, "training")
+    with pytest.raises(UserError, match="test split of these 4 pictures is empty"):
+        split_indices(pictures, "test")
+
+
+@pytest.mark.photos
+@pytest.mark.skipif(not FLOWERS.is_dir(), reason="needs the photos in ../shared/data/flowers")
+def test_real_photos_equal_plain_pillow(data):
+    data.source = f"folder:{FLOWERS / '001'}"
+    pictures = load_pictures(data, 64)
+    assert not pictures.skipped
+    for name, image in list(zip(pictures.names, pictures.images, strict=True))[:5]:
+        with Image.open(FLOWERS / "001" / name) as photo:
+            plain = photo.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(image, np.asarray(plain))
