@@ -47,7 +47,7 @@ class TfdsSource:
         self._places = [(split, row) for split in self._splits for row in self._rows(split)]
         if not self._places:
             raise UserError(f"The TFDS dataset {name!r} is prepared but empty.")
-        folder = Path(builder.data_dir)
+        folder = Path(builder.data_dir).resolve()
         self.key = f"tfds:{folder}"
         # Preparing a dataset again writes this file again.
         version = f"{builder.version}-{(folder / 'dataset_info.json').stat().st_mtime_ns}"
