@@ -55,9 +55,7 @@ class CheckpointStore:
     def save_best(self, step: int, networks: dict[str, Any]) -> None:
         """Start to save the networks as the best so far, in place of the last best."""
         if step not in self._best.all_steps():
-            self._best.save(
-                step, args=ocp.args.Composite(**_save_arguments(networks)), force=True
-            )
+            self._best.save(step, args=ocp.args.Composite(**_save_arguments(networks)), force=True)
 
     def restore_newest(self, abstract_state: Any) -> tuple[Any, dict] | None:
         """Return state and progress of the newest whole step, None if there is no step.
@@ -186,8 +184,12 @@ def write_checksums(folder: Path) -> None:
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
 
 
-def verify_checksums(folder: Path) -> None:
+def verify_checksums(folder: Path, item: str = "") -> None:
     """Check the files of a step's folder; one without checksums passes.
+
+    Args:
+      folder: the step's folder.
+      item: check the files of this item alone; empty for all.
 
     Raises:
       DamagedCheckpointError: naming the first file that is missing or not as it was written.
@@ -200,6 +202,8 @@ def verify_checksums(folder: Path) -> None:
         raise DamagedCheckpointError(f"{folder / CHECKSUMS} is damaged.") from error
     for name, expected in sums.items():
         path = folder / name
+        if item and not name.startswith(f"{item}/"):
+            continue
         if not path.is_file() or _sha256(path) != expected:
             raise DamagedCheckpointError(
                 f"{path} is missing or not as it was written: the checkpoint is damaged."
@@ -257,9 +261,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS
-    )
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
 
 
 def _sha256(path: Path) -> str:

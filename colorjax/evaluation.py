@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from colorjax import color, metrics, parallel
+from colorjax import color, metrics, models, parallel
 from colorjax.color import Codec
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # this process's uint8 images, and their mask
@@ -126,7 +126,7 @@ def _predict(codec: Codec, generator: nn.Module, variables: Any, images: jax.Arr
     """Return the true RGB, (input, target), the prediction, and the predicted RGB."""
     rgb = color.to_rgb(images)
     example = codec.encode(rgb)
-    prediction = generator.apply(variables, example[0], train=False)
+    prediction = models.predict(generator, variables, example[0])
     return _round_trip(rgb), example, prediction, codec.decode(example[0], prediction)
 
 

@@ -6,7 +6,7 @@ gradients are those of the global batch.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,9 +34,9 @@ def initialize(coordinator: str = "", processes: int = 0, process_id: int = -1) 
     jax.distributed.initialize(coordinator, processes, process_id)
 
 
-def create_mesh() -> Mesh:
-    """Return the mesh of all devices with the one axis `data`."""
-    devices = jax.devices()
+def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Return the mesh of all devices, or of those given, with the one axis `data`."""
+    devices = list(devices or jax.devices())
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -93,13 +93,13 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
-def fit_batch_size(wanted: int, pictures: int) -> int:
+def fit_batch_size(wanted: int, pictures: int, mesh: Mesh) -> int:
     """Return the batch size for a training set, shrunk where it has fewer pictures.
 
     Raises:
       UserError: if the batch can't be divided among the devices.
     """
-    devices = jax.device_count()
+    devices = mesh.size
     if wanted < 1 or wanted % devices:
         raise UserError(
             f"config.batch_size={wanted} can't be divided among {devices} devices: choose a "
@@ -113,9 +113,10 @@ def fit_batch_size(wanted: int, pictures: int) -> int:
     return min(wanted, pictures // devices * devices)
 
 
-def round_up_to_devices(count: int) -> int:
+def round_up_to_devices(count: int, mesh: Mesh | None = None) -> int:
     """Return the smallest batch that holds `count` pictures and divides among the devices."""
-    return -(-count // jax.device_count()) * jax.device_count()
+    devices = jax.device_count() if mesh is None else mesh.size
+    return -(-count // devices) * devices
 
 
 def process_index() -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "count_parameters",
     "create_critic",
     "create_generator",
+    "predict",
 ]
 
 
@@ -45,6 +46,13 @@ def create_generator(fields: Mapping[str, Any], output_channels: int, dtype: str
 def create_critic(fields: Mapping[str, Any], dtype: str) -> nn.Module:
     """Return the critic that `config.critic` describes; arguments as `create_generator`."""
     return _create("critic", CRITICS, fields, dtype)
+
+
+def predict(network: nn.Module, variables: Any, network_input: jax.Array) -> jax.Array:
+    """Return what a trained network gives, with its running statistics and without dropout."""
+    output = network.apply(variables, network_input, train=False)
+    assert isinstance(output, jax.Array)
+    return output
 
 
 def count_parameters(params: Any) -> int:

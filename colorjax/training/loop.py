@@ -171,7 +171,7 @@ class Run:
                 )
         self.host.add(values)
         if self.log is not None and step % self.config.log_every_steps == 0:
-            self.log.write(step, epoch, values)
+            self.log.write(step, epoch + 1, values)
 
     def _finish_epoch(self, epoch: int, phase: Phase) -> None:
         """Evaluate, report, draw and save."""
@@ -188,7 +188,7 @@ class Run:
         samples = evaluator.colorize(variables, self._sample_images())
         if self.log is not None:
             values["pictures_per_second"] = self.progress.rate
-            self.log.write(self.host.step, epoch, values)
+            self.log.write(self.host.step, epoch + 1, values)
             self._draw(epoch, samples)
             say(self._describe_epoch(epoch, phase, values))
         self._save(epoch, is_best)
@@ -258,7 +258,7 @@ class Run:
         batches = data.make_evaluation_batches(
             self.pictures.images,
             indices,
-            batch_size=parallel.round_up_to_devices(len(indices)),
+            batch_size=parallel.round_up_to_devices(len(indices), self.mesh),
             process_index=parallel.process_index(),
             process_count=parallel.process_count(),
         )
@@ -273,7 +273,7 @@ class Run:
 
     def _fit_batch_size(self) -> int:
         wanted, count = self.config.batch_size, len(self.train_indices)
-        size = parallel.fit_batch_size(wanted, count)
+        size = parallel.fit_batch_size(wanted, count, self.mesh)
         if size < wanted:
             say(f"warning: {count} training pictures are fewer than a batch: batches of {size}")
         return size
@@ -299,7 +299,9 @@ class Run:
         if state.critic is not None:
             count = models.count_parameters(state.critic.params)
             self._say(f"critic {self.config.critic.name}: {count:,} parameters")
-        splits = ", ".join(f"{len(indices)} {name}" for name, indices in self.pictures.splits.items())
+        splits = ", ".join(
+            f"{len(indices)} {name}" for name, indices in self.pictures.splits.items()
+        )
         skipped = f"; {len(self.pictures.skipped)} skipped" if self.pictures.skipped else ""
         self._say(f"pictures of {self.config.data.source}: {splits}{skipped}")
 

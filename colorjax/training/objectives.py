@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from colorjax import losses
 from colorjax.color import Codec
 from colorjax.errors import UserError
+from colorjax.models import predict
 from colorjax.training.state import NetworkState, Parts, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -117,7 +118,7 @@ class WGANGP:
         network_input, target = example
 
         def critic_fn(image: jax.Array) -> jax.Array:
-            return _scores(critic.apply(variables, image, train=False))
+            return _scores(predict(critic, variables, image))
 
         real = codec.critic_image(network_input, target)
         fake = codec.critic_image(network_input, prediction)
@@ -138,7 +139,7 @@ class WGANGP:
 
         def gan_loss(prediction: jax.Array) -> Metrics:
             image = parts.codec.critic_image(example[0], prediction)
-            scores = _scores(critic.apply(critic_state.variables, image, train=False))
+            scores = _scores(predict(critic, critic_state.variables, image))
             return {"gan_loss": jnp.mean(losses.wasserstein_generator_loss(scores))}
 
         generator, metrics = _update_generator(

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
 _PLOTS = {
-    "generator": ("train/generator_loss", "train/l1", "validation/l1"),
+    "L1": ("train/l1", "validation/l1"),
+    "generator's adversarial loss": ("train/gan_loss", "validation/gan_loss"),
     "critic": (
         "train/critic_loss",
         "train/wasserstein",
@@ -129,9 +130,10 @@ def draw_plots(workdir: Path) -> None:
     """Draw losses and PSNR by epoch, from `metrics.jsonl` into `plots/losses.png`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "validation/psnr" in line]
-    figure = Figure(figsize=(5 * len(_PLOTS), 4), layout="constrained")
+    figure = Figure(figsize=(4 * len(_PLOTS), 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, names) in zip(figure.subplots(1, len(_PLOTS)), _PLOTS.items(), strict=True):
         for name in names:
@@ -139,9 +141,12 @@ def draw_plots(workdir: Path) -> None:
             if points:
                 axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.has_data():
             axes.legend(fontsize="small")
+        else:
+            axes.set_axis_off()
     save_whole(workdir / "plots" / "losses.png", figure.savefig)
 
 
