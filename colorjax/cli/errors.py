@@ -1,6 +1,7 @@
 """How every command ends: mistakes as one sentence on stderr, with the right exit status."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,6 @@ def reporting_errors(verbose: bool = False) -> Iterator[None]:
         yield
     except (UserError, TrainingError) as error:
         if verbose:
-            raise
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED if isinstance(error, UserError) else FAILED)

@@ -1,0 +1,20 @@
+"""List what MODEL may name."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes: nothing."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line for each model under ./checkpoints."""
+    from colorjax.colorize.model import RUNS, list_runs
+
+    runs = list_runs()
+    for name, steps in runs.items():
+        print(f"{name}  ({RUNS / name}{'; steps ' + ', '.join(steps) if steps else ''})")
+    if not runs:
+        print(f"There is no model under {RUNS}/ and none is shipped: train.py makes one.")
+    print("MODEL may also be any run's or model's folder, and DIR@STEP for one of its steps.")
+    return 0

@@ -1,0 +1,1 @@
+"""From a model's folder and pictures to coloured pictures."""

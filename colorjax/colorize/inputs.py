@@ -1,0 +1,115 @@
+"""Which files a command line names, and where the result of each goes."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colorjax.data.folder import EXTENSIONS, FolderSource
+from colorjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to colour, and its place in the tree that it was found in."""
+
+    path: Path
+    place: Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something a command line names that gives no picture."""
+
+    name: str
+    reason: str
+
+
+def find_inputs(names: Iterable[str], output: Path) -> tuple[list[Input], list[Problem]]:
+    """Return the files that names stand for, each once, and what stands for none.
+
+    Args:
+      names: files, folders (looked through recursively) and glob patterns.
+      output: the folder of the results, which are no inputs where it lies in an input folder.
+
+    Raises:
+      UserError: if there is nothing to colour: no file is named, and no folder or pattern
+        gives one.
+    """
+    found: dict[Path, Input] = {}
+    problems: list[Problem] = []
+    wrong: list[Problem] = []
+    for name in names:
+        try:
+            for item in _expand(name, output.resolve()):
+                found.setdefault(item.path.resolve(), item)
+        except FileNotFoundError as error:
+            problems.append(Problem(name, str(error)))
+        except UserError as error:
+            wrong.append(Problem(name, str(error)))
+    if wrong and not found and not problems:
+        raise UserError(wrong[0].reason)
+    return list(found.values()), problems + wrong
+
+
+def plan_outputs(inputs: Sequence[Input], output: Path, extension: str) -> list[Path]:
+    """Return a path for each input, no two alike even where the file system ignores case.
+
+    An input's tree is kept. Where inputs share a stem they keep their own extension too
+    (`a.jpg.png`), and are numbered where that isn't enough.
+
+    Args:
+      inputs: in a fixed order.
+      output: the folder of the results.
+      extension: of the results, with its dot.
+    """
+    shared = Counter(_key(item.place.with_suffix("")) for item in inputs)
+    used: set[str] = set()
+    planned = []
+    for item in inputs:
+        unique = shared[_key(item.place.with_suffix(""))] == 1
+        base = item.place.with_suffix("") if unique else item.place
+        path = base.with_name(base.name + extension)
+        number = 2
+        while _key(path) in used:
+            path = base.with_name(f"{base.name}-{number}{extension}")
+            number += 1
+        used.add(_key(path))
+        planned.append(output / path)
+    return planned
+
+
+def _expand(name: str, output: Path) -> Iterator[Input]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        yield from _expand_folder(path, output)
+    elif path.exists():
+        yield Input(path, Path(path.name))
+    elif glob.has_magic(name):
+        yield from _expand_pattern(name, output)
+    elif path.suffix.lower() in EXTENSIONS:
+        raise FileNotFoundError("there is no such file")
+    else:
+        raise UserError(f"There is no file or folder {name}.")
+
+
+def _expand_folder(folder: Path, output: Path) -> Iterator[Input]:
+    places = [Path(item.name) for item in FolderSource(str(folder)).items]
+    inside = [place for place in places if output not in (folder / place).resolve().parents]
+    # A folder that lies inside the output folder is meant: it was named.
+    for place in inside or places:
+        yield Input(folder / place, place)
+
+
+def _expand_pattern(pattern: str, output: Path) -> Iterator[Input]:
+    paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    files = [path for path in paths if path.is_file() and output not in path.resolve().parents]
+    if not files:
+        raise UserError(f"No file matches the pattern {pattern}.")
+    for path in files:
+        yield Input(path, Path(path.name))
+
+
+def _key(path: Path) -> str:
+    return path.as_posix().casefold()
