@@ -124,6 +124,28 @@ def test_broken_files_are_skipped_with_a_reason_and_remembered(photos, caplog):
     assert [caplog.text.count(name) for name in reasons] == [1, 1, 1, 1]
 
 
+class _CountingFolder(FolderSource):
+    """A folder that notes which pictures were read."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.read_names = []
+
+    def read(self, index, size):
+        self.read_names.append(self.items[index].name)
+        return super().read(index, size)
+
+
+def test_a_change_elsewhere_reads_neither_good_nor_broken_pictures_again(photos):
+    _break(photos)
+    _open(photos)
+    Image.new("RGB", (7, 7), (9, 9, 9)).save(photos / "2.png")
+    source = _CountingFolder(str(photos))
+    cached = open_cache(source, 4, str(photos.parent / "cache"))
+    assert source.read_names == ["2.png"]
+    assert len(cached.skipped) == 4
+
+
 def test_a_mended_file_is_read_again(photos):
     (photos / "0.png").write_text("not a picture")
     _open(photos)

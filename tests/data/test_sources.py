@@ -43,7 +43,9 @@ def test_folder_follows_links_but_no_loop(tmp_path):
     _save(tmp_path / "elsewhere/1.png")
     _save(tmp_path / "photos/2.png")
     (tmp_path / "photos/linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "photos/loop").symlink_to(tmp_path / "photos")
+    # Two loops: followed blindly they would branch at every level.
+    for loop in ("loop1", "loop2"):
+        (tmp_path / "photos" / loop).symlink_to(tmp_path / "photos")
     names = [item.name for item in open_source(_data(f"folder:{tmp_path / 'photos'}")).items]
     assert names == ["2.png", "linked/1.png"]
 
