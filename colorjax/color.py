@@ -57,12 +57,30 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
       (..., 3) float32 in [0, 1].
 
     """
-    lightness, a, b = jnp.split(jnp.asarray(lab, jnp.float32), 3, axis=-1)
-    y = (lightness + 16.0) / 116.0
-    # Colours of strongly negative Z do not exist; scikit-image stops there too.
-    z = jnp.maximum(y - b / 200.0, 0.0)
-    xyz = _inverse_lab_curve(jnp.concatenate([y + a / 500.0, y, z], axis=-1))
-    return _srgb_from_linear(_multiply(_RGB_FROM_RELATIVE_XYZ, xyz))
+    return _srgb_from_linear(_linear_from_lab(lab))
+
+
+def lab_to_rgb_keeping_lightness(lab: jax.Array) -> jax.Array:
+    """Convert CIE Lab to sRGB; colours that sRGB cannot show give up chroma, never lightness.
+
+    They move straight towards the gray of their luminance, in linear light, until they are within
+    the cube. Clipping (`lab_to_rgb`) changes the lightness of saturated highlights and shadows.
+
+    Args:
+      lab: (..., 3), L in 0..100, a and b in CIE units, of any float type.
+
+    Returns:
+      (..., 3) float32 in [0, 1], of the same L.
+
+    """
+    lab = jnp.asarray(lab, jnp.float32)
+    gray = _inverse_lab_curve((lab[..., :1] + 16.0) / 116.0)
+    chroma = _linear_from_lab(lab) - gray
+    room = jnp.where(chroma > 0.0, 1.0 - gray, gray)
+    # Without chroma there is room enough: the divisor only keeps 0 / 0 away.
+    shares = room / jnp.maximum(jnp.abs(chroma), 1e-6)
+    share = jnp.clip(jnp.min(shares, axis=-1, keepdims=True), 0.0, 1.0)
+    return _srgb_from_linear(gray + share * chroma)
 
 
 def gray_from_lightness(lightness: jax.Array) -> jax.Array:
@@ -104,6 +122,16 @@ def _srgb_from_linear(linear: jax.Array) -> jax.Array:
     curved = linear > _LINEAR_THRESHOLD
     power = 1.055 * jnp.where(curved, linear, 1.0) ** (1.0 / 2.4) - 0.055
     return jnp.clip(jnp.where(curved, power, 12.92 * linear), 0.0, 1.0)
+
+
+def _linear_from_lab(lab: jax.Array) -> jax.Array:
+    """Return linear RGB, beyond [0, 1] for colours that sRGB cannot show."""
+    lightness, a, b = jnp.split(jnp.asarray(lab, jnp.float32), 3, axis=-1)
+    y = (lightness + 16.0) / 116.0
+    # Colours of strongly negative Z do not exist; scikit-image stops there too.
+    z = jnp.maximum(y - b / 200.0, 0.0)
+    xyz = _inverse_lab_curve(jnp.concatenate([y + a / 500.0, y, z], axis=-1))
+    return _multiply(_RGB_FROM_RELATIVE_XYZ, xyz)
 
 
 def _lab_curve(xyz: jax.Array) -> jax.Array:

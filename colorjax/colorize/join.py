@@ -22,7 +22,7 @@ def join_lightness(image: np.ndarray, ab: np.ndarray, saturation: float = 1.0) -
       saturation: factor of ab.
 
     Returns:
-      uint8 (H, W, 3). Colours that sRGB can't show are clipped.
+      uint8 (H, W, 3). Colours that sRGB can't show give up saturation, not lightness.
     """
     height, width, _ = image.shape
     planes = [Image.fromarray(np.ascontiguousarray(ab[..., i] * saturation)) for i in (0, 1)]
@@ -60,4 +60,6 @@ def _pad(values: np.ndarray) -> np.ndarray:
 @jax.jit
 def _join_pixels(image: jax.Array, ab: jax.Array) -> jax.Array:
     lightness = color.rgb_to_lab(color.to_rgb(image))[..., :1]
-    return color.to_image(color.lab_to_rgb(jnp.concatenate([lightness, ab], axis=-1)))
+    return color.to_image(
+        color.lab_to_rgb_keeping_lightness(jnp.concatenate([lightness, ab], axis=-1))
+    )
