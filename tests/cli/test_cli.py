@@ -1,0 +1,327 @@
+"""The program: exit statuses, one-sentence errors, files and figures."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+
+from colorjax.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def save(path: str, height: int = 12, width: int = 20, seed: int = 0) -> None:
+    pixels = np.random.default_rng(seed).integers(80, 170, (height, width, 3), dtype=np.uint8)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def colorize(*arguments: object) -> int:
+    return main(["colorize", *map(str, arguments)])
+
+
+def written(folder: str = "colorized") -> list[str]:
+    root = Path(folder)
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def only_line(capsys: pytest.CaptureFixture[str]) -> str:
+    output = capsys.readouterr()
+    lines = output.err.strip().splitlines()
+    assert len(lines) == 1, output.err
+    assert not output.out
+    return lines[0]
+
+
+def test_help_needs_no_jax() -> None:
+    code = (
+        "import sys; from colorjax.cli import main\n"
+        "assert main(['--help']) == 0 and main(['evaluate', '--help']) == 0\n"
+        "assert not {'jax', 'numpy', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_python_m_is_the_same_program(work: Path) -> None:
+    command = [sys.executable, "-m", "colorjax", "models", "--what"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "error: unrecognized arguments: --what (see colorjax --help)\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["paint"],
+        ["colorize"],
+        ["colorize", "a.png", "--size", "large"],
+        ["colorize", "a.png", "--format", "gif"],
+        ["evaluate"],
+    ],
+)
+def test_wrong_calls(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert only_line(capsys).startswith("error: ")
+
+
+def test_folders_keep_their_tree_and_a_second_run_skips(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("photos/a.png", 1, 1)
+    save("photos/deep/er/b.JPG", 33, 7)
+    arguments = ("photos", "--model", model_folder)
+    assert colorize(*arguments) == 0
+    assert written() == ["a.png", "deep/er/b.png"]
+    assert Image.open("colorized/deep/er/b.png").size == (7, 33)
+    assert capsys.readouterr().out.splitlines() == [
+        "photos/a.png -> colorized/a.png",
+        "photos/deep/er/b.JPG -> colorized/deep/er/b.png",
+    ]
+    Path("colorized/a.png").write_text("mine")
+    assert colorize(*arguments) == 0
+    assert "exists" in capsys.readouterr().err
+    assert Path("colorized/a.png").read_text() == "mine"
+    assert colorize(*arguments, "--overwrite") == 0
+    assert Image.open("colorized/a.png").size == (1, 1)
+
+
+def test_results_are_no_inputs(work: Path, model_folder: Path) -> None:
+    save("a.png")
+    for _ in range(2):
+        assert colorize(".", "--model", model_folder) == 0
+        assert written() == ["a.png"]
+
+
+def test_inputs_of_one_stem_never_share_an_output(work: Path, model_folder: Path) -> None:
+    for seed, path in enumerate(("x/a.png", "x/a.jpg", "y/a.png", "x/A.bmp", "x/b.png")):
+        save(path, seed=seed, width=20 + seed)
+    assert colorize("x", "y/a.png", "x/a.png", "--model", model_folder) == 0
+    assert written() == ["A.bmp.png", "a.jpg.png", "a.png-2.png", "a.png.png", "b.png"]
+    widths = {name: Image.open(f"colorized/{name}").width for name in written()}
+    assert widths["a.png-2.png"] == 22
+    assert len(set(widths.values())) == 5
+
+
+def test_patterns_formats_and_steps(work: Path, model_folder: Path) -> None:
+    save("p/a.png")
+    save("p/b.png", seed=1)
+    Path("p/notes.txt").write_text("text")
+    model = f"{model_folder}@1"
+    assert colorize("p/*.png", "--model", model, "--format", "jpg", "--output", "out") == 0
+    assert written("out") == ["a.jpg", "b.jpg"]
+    lab = rgb2lab(np.asarray(Image.open("out/a.jpg")))
+    np.testing.assert_allclose(lab[..., 1:].mean(axis=(0, 1)), (20, -15), atol=1.5)
+
+
+def test_failed_inputs_are_named_and_the_others_done(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("in/good.png")
+    Path("in/text.jpg").write_text("text")
+    Path("in/empty.png").touch()
+    assert colorize("in", "missing.jpg", "nowhere", "--model", model_folder) == 1
+    errors = capsys.readouterr().err
+    for name in ("in/text.jpg", "in/empty.png", "missing.jpg", "nowhere"):
+        assert sum(line.startswith(f"{name}: failed, ") for line in errors.splitlines()) == 1
+    assert "Traceback" not in errors
+    assert written() == ["good.png"]
+
+
+def test_only_failures_leave_no_folder(work: Path, model_folder: Path) -> None:
+    Path("text.jpg").write_text("text")
+    assert colorize("text.jpg", "missing.png", "--model", model_folder) == 1
+    assert not Path("colorized").exists()
+
+
+def test_an_input_is_never_written_over(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("a.png")
+    before = Path("a.png").read_bytes()
+    assert colorize("a.png", "--model", model_folder, "--output", ".", "--overwrite") == 1
+    assert "itself an input" in only_line(capsys)
+    assert Path("a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png"], "No model is shipped"),
+        (["a.png", "--model", "nowhere"], "There is no model 'nowhere'"),
+        (["a.png", "--model", "texts"], "no config.json"),
+        (["a.png", "--model", "MODEL@9"], "no checkpoint of step 9"),
+        (["a.png", "--model", "MODEL", "--size", "7"], "multiple of 2"),
+        (["a.png", "--model", "MODEL", "--saturation", "-1"], "0 or more"),
+        (["a.png", "--model", "MODEL", "--output", "a.png/x"], "can't be written"),
+        (["a.png", "--model", "MODEL", "--output", "/proc/x"], "can't be written"),
+        (["nowhere", "--model", "MODEL"], "There is no file or folder nowhere"),
+        (["empty", "--model", "MODEL"], "no image files"),
+        (["texts", "--model", "MODEL"], "no image files"),
+        (["*.gif", "--model", "MODEL"], "No file matches"),
+    ],
+)
+def test_misuse_is_one_sentence_and_writes_nothing(
+    work: Path,
+    model_folder: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save("a.png")
+    Path("empty").mkdir()
+    Path("texts").mkdir()
+    Path("texts/a.txt").write_text("text")
+    assert colorize(*(text.replace("MODEL", str(model_folder)) for text in arguments)) == 2
+    line = only_line(capsys)
+    assert line.startswith("error: ")
+    assert message in line
+    assert sorted(path.name for path in work.iterdir()) == ["a.png", "empty", "texts"]
+
+
+def test_verbose_shows_the_traceback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert colorize("a.png", "--verbose") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_an_error(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("a.png")
+    copy = Path(shutil.copytree(model_folder, "copy"))
+    files = [path for path in (copy / "best/2/generator").rglob("*") if path.is_file()]
+    max(files, key=lambda path: path.stat().st_size).write_bytes(b"damaged")
+    assert colorize("a.png", "--model", "copy") == 2
+    assert "damaged" in only_line(capsys)
+    assert not Path("colorized").exists()
+
+
+def test_models_are_listed_and_may_be_named(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models"]) == 0
+    assert "no model" in capsys.readouterr().out
+    shutil.copytree(model_folder, "checkpoints/flowers")
+    Path("checkpoints/other").mkdir()
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert "flowers  (checkpoints/flowers; steps 1, 2)" in listed
+    assert "other" not in listed
+    save("a.png")
+    assert colorize("a.png", "--model", "flowers@1") == 0
+
+
+def test_evaluate_agrees_with_a_second_implementation(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("one/a.png", 40, 28, seed=3)
+    shutil.copytree(model_folder, "plain")
+    shutil.rmtree("plain/best/2/critic")
+    names = [f"{model_folder}@1", "plain"]
+    arguments = ["--data", "folder:one", "--split", "all", "--json", "figures.json"]
+    assert main(["evaluate", "--models", *names, *arguments]) == 0
+    figures = json.loads(Path("figures.json").read_text())
+    assert list(figures) == names
+    constant, plain = figures.values()
+    expected = expected_figures("one/a.png", (20.0, -15.0))
+    assert set(constant) == set(plain) == KEYS
+    assert {key: constant[key] for key in expected} == pytest.approx(expected, rel=1e-3)
+    assert isinstance(constant["gan_loss"], float)
+    assert plain["gan_loss"] is None
+    table = capsys.readouterr().out
+    assert f"{constant['psnr']:.4f}" in table
+
+
+KEYS = {
+    "images",
+    "psnr",
+    "psnr_lab",
+    "ssim",
+    "ciede2000",
+    "colorfulness",
+    "colorfulness_abs",
+    "colorfulness_real",
+    "l1",
+    "gan_loss",
+    "gray_psnr",
+    "gray_ssim",
+    "gray_ciede2000",
+    "constant_psnr",
+    "constant_ciede2000",
+}
+
+
+def expected_figures(path: str, ab: tuple[float, float]) -> dict[str, float]:
+    """Return figures of a constant prediction, by scikit-image."""
+    lab = rgb2lab(np.asarray(Image.open(path).resize((16, 16), Image.Resampling.BICUBIC)))
+    predictions = {"": ab, "gray_": (0.0, 0.0), "constant_": lab[..., 1:].mean(axis=(0, 1))}
+    figures: dict[str, float] = {
+        "images": 1,
+        "l1": float(np.abs(lab[..., 1:] - ab).mean() / 110),
+        "psnr_lab": float(-10 * np.log10((np.square(lab[..., 1:] - ab) / 110**2).sum() / 768)),
+    }
+    for name, color in predictions.items():
+        predicted = lab2rgb(np.dstack([lab[..., :1], np.broadcast_to(color, (16, 16, 2))]))
+        error = np.square(predicted - lab2rgb(lab)).mean()
+        figures[f"{name}psnr"] = float(-10 * np.log10(error))
+        figures[f"{name}ciede2000"] = float(deltaE_ciede2000(rgb2lab(predicted), lab).mean())
+    return figures
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "nowhere", "--data", "garden"], "There is no model"),
+        (["--models", "MODEL", "--data", "flowers"], "a source is folder:PATH"),
+        (["--models", "MODEL", "--data", "folder:nowhere"], "There is no folder"),
+        (["--models", "MODEL", "--data", "folder:one", "--split", "train"], "--split all"),
+        (["--models", "MODEL", "--data", "folder:one", "--json", "no/x.json"], "can't be written"),
+    ],
+)
+def test_misuse_of_evaluate(
+    work: Path,
+    model_folder: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save("one/a.png")  # its hash puts it into the test split
+    arguments = [text.replace("MODEL", str(model_folder)) for text in arguments]
+    assert main(["evaluate", *arguments]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_describe_counts_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(ROOT / "configs/wgan.py")]) == 0
+    text = capsys.readouterr().out
+    for part in ("31,036,546", "2,795,008", "128x128x64", "1x1x1", "GFLOPs", "wgan_gp, 110"):
+        assert part in text
+
+
+def test_describe_takes_a_run(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(model_folder)]) == 0
+    assert "16x16x4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recipe", ["nothing.py", "configs/wgan.py:huge", "nowhere"])
+def test_describe_of_nothing(
+    recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["describe", recipe]) == 2
+    assert only_line(capsys).startswith("error: ")

@@ -1,0 +1,86 @@
+"""Tiny configs and pictures that many tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from colorjax import configuration
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tiny_config(tmp_path: Path) -> ConfigDict:
+    """A recipe for one test; see `create_tiny_config`."""
+    return create_tiny_config(tmp_path)
+
+
+def create_tiny_config(folder: Path) -> ConfigDict:
+    """Return a WGAN-GP recipe that trains in seconds: 24 drawn pictures of 16 pixels, two epochs."""
+    config = configuration.load_recipe(str(ROOT / "configs/wgan.py") + ":tiny")
+    config.image_size = 16
+    config.batch_size = 4
+    config.generator.widths = (4, 8)
+    config.critic.widths = (4, 8)
+    config.data.garden_images = 24
+    config.data.cache_dir = str(folder / "cache")
+    config.phases.pretraining.epochs = 1
+    config.phases.adversarial.epochs = 1
+    config.generator_optimizer.schedule = "constant"
+    config.log_every_steps = 1
+    config.sample_images = 2
+    return config
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """A folder of 12 small pictures of smooth random colours."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        coarse = generator.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40, 30), Image.Resampling.BICUBIC).save(
+            folder / f"photo_{index:02d}.png"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder of 16 pixels that was not trained.
+
+    Step 1 predicts ab = (20, -15) everywhere; step 2, the best, is as weights start. Tests that
+    change it take a copy.
+    """
+    import jax
+
+    from colorjax.checkpoint import CheckpointStore
+    from colorjax.training.assembly import create_parts, create_phases
+    from colorjax.training.state import create_state
+
+    folder = tmp_path_factory.mktemp("runs") / "model"
+    folder.mkdir()
+    config = configuration.load_recipe(str(ROOT / "configs/wgan.py") + ":tiny")
+    config.image_size, config.batch_size = 16, 4
+    config.generator.widths, config.critic.widths = (4, 8), (4, 8)
+    config.data.cache_dir = str(folder / "cache")
+    configuration.save_config(config, folder)
+    parts = create_parts(config, create_phases(config), steps_per_epoch=1)
+    state = create_state(parts, config.image_size, jax.random.key(0))
+    critic = state.critic.variables
+    store = CheckpointStore(folder, keep=2)
+    constant = jax.tree.map(np.asarray, state.generator.variables)
+    constant["params"]["Conv_0"] = {
+        "kernel": np.zeros_like(constant["params"]["Conv_0"]["kernel"]),
+        "bias": np.array([20.0, -15.0], np.float32) / 110.0,
+    }
+    store.save(1, state, {"generator": constant, "critic": critic}, {})
+    networks = {"generator": state.generator.variables, "critic": critic}
+    store.save(2, state, networks, {})
+    store.save_best(2, networks)
+    store.close()
+    return folder
