@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from flax import serialization, traverse_util
 
+from colorjax.console import notice
 from colorjax.errors import UserError
 
 CHECKSUMS = "checksums.json"
@@ -50,6 +50,8 @@ class CheckpointStore:
         items = _save_arguments(networks)
         items["state"] = ocp.args.StandardSave(serialization.to_state_dict(state))
         items["progress"] = ocp.args.JsonSave(progress)
+        if step in self._steps.all_steps():  # damaged, passed over, and now reached again
+            self._steps.delete(step)
         self._steps.save(step, args=ocp.args.Composite(**items), force=True)
 
     def save_best(self, step: int, networks: dict[str, Any]) -> None:
@@ -72,7 +74,7 @@ class CheckpointStore:
             try:
                 verify_checksums(folder)
             except DamagedCheckpointError as error:
-                logging.warning("%s It is passed over.", error)
+                notice(f"warning: {error} It is passed over.")
                 continue
             return restore_state(folder, abstract_state), read_progress(folder)
         if steps:
@@ -261,7 +263,8 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    """Return the files of a step's items; Orbax still writes to those beside the items."""
+    return sorted(path for path in folder.glob("*/**/*") if path.is_file())
 
 
 def _sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ def tiny_config(tmp_path: Path) -> ConfigDict:
 
 
 def create_tiny_config(folder: Path) -> ConfigDict:
-    """Return a WGAN-GP recipe that trains in seconds: 24 drawn pictures of 16 pixels, two epochs."""
+    """Return a WGAN-GP recipe of seconds: 24 drawn pictures of 16 pixels, two epochs."""
     config = configuration.load_recipe(str(ROOT / "configs/wgan.py") + ":tiny")
     config.image_size = 16
     config.batch_size = 4

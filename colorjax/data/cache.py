@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
+from colorjax.console import notice
 from colorjax.data.decode import DECODER_VERSION, explain
 from colorjax.data.sources import Item, Source
 from colorjax.errors import UserError
@@ -105,7 +105,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info("Waiting for another program that prepares %s.", path.stem)
+            notice(f"Waiting for another program that prepares {path.stem}.")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield  # closing the file unlocks it
 
@@ -131,7 +131,7 @@ def _report_skipped(source: Source, index: Index) -> tuple[Skipped, ...]:
         if item.name in index.broken
     ]
     for name, reason in ((each.name, each.reason) for each in skipped):
-        logging.warning("Skipped %s: %s.", name, reason)
+        notice(f"Skipped {name}: {reason}.")
     return tuple(skipped)
 
 
@@ -152,7 +152,7 @@ def _read_index(folder: Path, size: int) -> Index:
     except FileNotFoundError:
         return Index("", {}, {})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        logging.warning("The cache in %s is damaged (%s) and is made again.", folder, error)
+        notice(f"The cache in {folder} is damaged ({error}) and is made again.")
         return Index("", {}, {})
 
 
@@ -162,9 +162,9 @@ def _write(
     """Write the pixels and the index anew; pictures that haven't changed are copied."""
     count = len(source.items)
     needed = count * size * size * 3
-    logging.info(
-        "Decoding %d of %d pictures once, to %dx%d; they take %.0f MB in %s.",
-        *(decoded, count, size, size, needed / 1e6, folder),
+    notice(
+        f"Decoding {decoded} of {count} pictures once, to {size}x{size}; they take "
+        f"{needed / 1e6:.0f} MB in {folder}."
     )
     folder.mkdir(exist_ok=True)
     partial = folder / "images.partial"
@@ -245,7 +245,7 @@ def _with_progress(reasons: Iterator[str | None], total: int) -> Iterator[str | 
     for done, reason in enumerate(reasons, start=1):
         if time.monotonic() - last > SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            logging.info("Decoded %d of %d pictures.", done, total)
+            notice(f"Decoded {done} of {total} pictures.")
         yield reason
 
 

@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
+from colorjax.console import notice
 from colorjax.data.sources import Item
 from colorjax.errors import UserError
 
@@ -67,7 +67,7 @@ def _split_as_given(items: Sequence[Item], fractions: Sequence[float], seed: int
     assigned = np.array([SPLITS.index(item.split) if item.split else -1 for item in items])
     outside = int((assigned == -1).sum())
     if outside:
-        logging.warning("%d pictures lie outside the split folders and are in no split.", outside)
+        notice(f"{outside} pictures lie outside the split folders and are in no split.")
     total = fractions[0] + fractions[1]
     if not (assigned == 1).any() and total > 0:
         train = np.flatnonzero(assigned == 0)

@@ -14,11 +14,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, data, evaluation, models, parallel, sheets
+from colorjax.console import notice, say
 from colorjax.errors import TrainingError, UserError
 from colorjax.training import reporting
 from colorjax.training.assembly import Phase, create_parts, create_phases, phase_at
 from colorjax.training.interruption import Interruption
-from colorjax.training.reporting import say
 from colorjax.training.state import TrainState, create_state
 from colorjax.training.step import make_train_step
 
@@ -275,7 +275,7 @@ class Run:
         wanted, count = self.config.batch_size, len(self.train_indices)
         size = parallel.fit_batch_size(wanted, count, self.mesh)
         if size < wanted:
-            say(f"warning: {count} training pictures are fewer than a batch: batches of {size}")
+            notice(f"warning: {count} training pictures are fewer than a batch: batches of {size}")
         return size
 
     def _stop_early(self, interruption: Interruption) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from colorjax.console import say
+
 PLAIN_LINE_EVERY_SECONDS = 30.0
 _PLOTS = {
     "L1": ("train/l1", "validation/l1"),
@@ -22,12 +24,6 @@ _PLOTS = {
     ),
     "PSNR (dB)": ("validation/psnr",),
 }
-
-
-def say(line: str) -> None:
-    """Print a line at once, above a progress bar if there is one."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
 
 
 class MetricsLog:

@@ -1,0 +1,241 @@
+import json
+import math
+import signal
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from colorjax import checkpoint
+from colorjax.errors import TrainingError, UserError
+from colorjax.training import loop
+from colorjax.training.interruption import Interruption
+
+TIMES = ("pictures_per_second",)
+
+
+def read_state(workdir: Path, step: int) -> dict:
+    """Return every array of a step's state, whatever its tree."""
+    folder = workdir / "steps" / str(step)
+    config = loop.configuration.read_config(workdir)
+    phases = loop.create_phases(config)
+    parts = loop.create_parts(config, phases, 4)
+    abstract = jax.eval_shape(
+        lambda key: loop.create_state(parts, config.image_size, key), jax.random.key(0)
+    )
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return checkpoint.restore_state(folder, checkpoint.with_sharding(abstract, sharding))
+
+
+def read_lines(workdir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in line if name not in TIMES} for line in lines]
+
+
+class StopAfter(Interruption):
+    """An interruption that comes, as a signal would, once the loop has looked so many times."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+        super().__init__()
+
+    @property
+    def signal_number(self) -> int:
+        self._looks -= 1
+        return signal.SIGTERM if self._looks < 0 else 0
+
+    @signal_number.setter
+    def signal_number(self, number: int) -> None:
+        pass
+
+
+def train_until_stopped(config: ConfigDict, workdir: Path, looks: int) -> int:
+    run = loop.Run(config, workdir)
+    try:
+        return run.train(StopAfter(looks))
+    finally:
+        run.close()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[ConfigDict, Path]:
+    """A run of two phases, never stopped."""
+    import conftest
+
+    folder = tmp_path_factory.mktemp("whole")
+    config = conftest.create_tiny_config(folder)
+    assert loop.train(config, folder / "run") == 0
+    return config, folder / "run"
+
+
+def test_a_run_leaves_what_the_interface_promises(whole_run):
+    _, workdir = whole_run
+    assert sorted(path.name for path in (workdir / "steps").iterdir()) == ["4", "8"]
+    assert len(list((workdir / "best").iterdir())) == 1
+    for name in ("config.json", "plots/losses.png", "samples/epoch_0002.png", "tensorboard"):
+        assert (workdir / name).exists(), name
+    grid = Image.open(workdir / "samples/epoch_0002.png")
+    assert grid.size == (2 * (16 + 4) + 4, 3 * (16 + 4) + 4)
+    checksums = json.loads((workdir / "steps/8/checksums.json").read_text())
+    assert {name.split("/")[0] for name in checksums} >= {"state", "generator", "progress"}
+
+
+def test_metrics_tell_of_both_phases_and_are_finite(whole_run):
+    _, workdir = whole_run
+    lines = read_lines(workdir)
+    epochs = [line for line in lines if "validation/psnr" in line]
+    assert [(line["step"], line["epoch"]) for line in epochs] == [(4, 1), (8, 2)]
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    named = {"psnr", "psnr_lab", "ssim", "colorfulness", "l1"}
+    critic = {"critic_loss", "wasserstein", "gradient_penalty", "gan_loss"}
+    names = [{name.removeprefix("validation/") for name in line} for line in epochs]
+    assert named <= names[0]
+    assert not critic & names[0]
+    assert named | critic <= names[1]
+    steps = [line["train/l1"] for line in lines if "validation/psnr" not in line]
+    np.testing.assert_allclose(epochs[0]["train/l1"], np.mean(steps[:4]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("looks", [0, 4, 6])
+def test_a_resumed_run_ends_bit_for_bit_as_one_never_stopped(whole_run, tmp_path, looks):
+    config, whole = whole_run
+    assert train_until_stopped(config, tmp_path / "run", looks) == 143
+    assert loop.train(config, tmp_path / "run") == 0
+    chex.assert_trees_all_equal(read_state(tmp_path / "run", 8), read_state(whole, 8))
+    assert read_lines(tmp_path / "run") == read_lines(whole)
+
+
+def test_lines_beyond_the_restored_step_are_cut(whole_run, tmp_path):
+    config, _ = whole_run
+    workdir = tmp_path / "run"
+    train_until_stopped(config, workdir, 2)
+    kept = read_lines(workdir)
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 700, "epoch": 9, "train/l1": 1.0}\n{"step": 70')
+    train_until_stopped(config, workdir, 0)
+    assert read_lines(workdir)[: len(kept)] == kept
+    assert max(line["step"] for line in read_lines(workdir)) < 700
+
+
+def test_a_damaged_newest_step_is_passed_over(whole_run, tmp_path, capsys):
+    config, whole = whole_run
+    config.checkpoint.every_steps = 1
+    workdir = tmp_path / "run"
+    train_until_stopped(config, workdir, 2)
+    config.checkpoint.every_steps = 0
+    newest = max((workdir / "steps").iterdir(), key=lambda path: int(path.name))
+    file = max((newest / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert loop.train(config, workdir) == 0
+    assert str(newest) in capsys.readouterr().err
+    chex.assert_trees_all_equal(read_state(workdir, 8), read_state(whole, 8))
+
+
+def test_training_can_start_from_earlier_weights_and_optimisers(whole_run, tmp_path):
+    config, whole = whole_run
+    config = config.copy_and_resolve_references()
+    config.init_from = f"{whole}@4"
+    config.phases.pretraining.epochs = 0
+    run = loop.Run(config, tmp_path / "run")
+    run.close()
+    expected = read_state(whole, 4)
+    chex.assert_trees_all_equal(run.state.generator, expected.generator)
+    chex.assert_trees_all_equal(run.state.critic, expected.critic)
+    assert int(run.state.step) == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("seed", 7, "config.seed=42, not 7"),
+        ("batch_size", 8, "config.batch_size=4, not 8"),
+        ("generator.widths", (4, 16), r"config.generator.widths=\(4, 8\), not \(4, 16\)"),
+        ("data.source", "folder:nowhere", "config.data.source='garden'"),
+    ],
+)
+def test_a_run_cannot_be_resumed_as_another(whole_run, field, value, message):
+    config, workdir = whole_run
+    changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        loop.train(changed, workdir)
+
+
+def test_more_epochs_go_on_from_the_last(whole_run, tmp_path):
+    config, _ = whole_run
+    config = config.copy_and_resolve_references()
+    config.phases.adversarial.epochs = 0
+    loop.train(config, tmp_path / "run")
+    config.phases.adversarial.epochs = 1
+    loop.train(config, tmp_path / "run")
+    assert [line["step"] for line in read_lines(tmp_path / "run")][-1] == 8
+
+
+def test_weights_that_do_not_fit_are_named(whole_run, tmp_path):
+    config, whole = whole_run
+    config = config.copy_and_resolve_references()
+    config.init_from = str(whole)
+    config.generator.widths = (4, 6)
+    with pytest.raises(
+        UserError, match=r"doesn't fit the network: \S+ is shaped .* there, .* here"
+    ):
+        loop.train(config, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
+    tiny_config.generator_optimizer.learning_rate = 1e38
+    with pytest.raises(TrainingError, match=r"train/\w+ is (nan|inf) at step \d"):
+        loop.train(tiny_config, tmp_path / "run")
+    for step in (tmp_path / "run/steps").iterdir():
+        chex.assert_tree_all_finite(read_state(tmp_path / "run", int(step.name)))
+
+
+def test_a_small_folder_shrinks_the_batch_and_says_so(tiny_config, photo_folder, tmp_path, capsys):
+    tiny_config.data.source = f"folder:{photo_folder}"
+    tiny_config.batch_size = 64
+    tiny_config.phases.adversarial.epochs = 0
+    assert loop.train(tiny_config, tmp_path / "run") == 0
+    assert "training pictures are fewer than a batch" in capsys.readouterr().err
+    assert read_lines(tmp_path / "run")[-1]["step"] == 1
+
+
+def test_the_first_lines_and_the_summary_say_what_happens(
+    tiny_config, photo_folder, tmp_path, capsys
+):
+    (photo_folder / "broken.jpg").write_text("no picture")
+    tiny_config.data.source = f"folder:{photo_folder}"
+    tiny_config.phases.adversarial.epochs = 0
+    loop.train(tiny_config, tmp_path / "run")
+    captured = capsys.readouterr()
+    assert captured.out.startswith("devices: 1 x cpu")
+    assert "parameters" in captured.out
+    assert "train," in captured.out
+    assert "1 pictures skipped" in captured.out
+    assert captured.err.count("broken.jpg") == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(tiny_config, tmp_path):
+    (tmp_path / "steps").mkdir()
+    with pytest.raises(UserError, match=r"has steps but no config\.json"):
+        loop.train(tiny_config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["steps"]
+
+
+def test_a_workdir_that_cannot_be_written_is_an_error(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="can't be written"):
+        loop.train(tiny_config, tmp_path / "file" / "run")
+
+
+def test_the_first_signal_asks_and_the_second_insists():
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.exit_status == 130
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

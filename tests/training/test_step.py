@@ -1,0 +1,231 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from colorjax import color, parallel
+from colorjax.data.augment import random_horizontal_flip
+from colorjax.errors import UserError
+from colorjax.training.assembly import create_parts, create_phases, phase_at
+from colorjax.training.objectives import WGANGP, Reconstruction, create_objective
+from colorjax.training.optimizers import make_schedule
+from colorjax.training.state import create_state
+from colorjax.training.step import make_train_step, update_average
+
+
+@pytest.fixture
+def parts(tiny_config):
+    return create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+
+
+@pytest.fixture
+def state(parts):
+    return create_state(parts, 16, jax.random.key(0))
+
+
+@pytest.fixture
+def example(parts):
+    rgb = jax.random.uniform(jax.random.key(5), (4, 16, 16, 3))
+    return parts.codec.encode(rgb)
+
+
+def adam_count(network_state) -> int:
+    return int(optax.tree.get(network_state.opt_state, "count", filtering=_is_adam))
+
+
+def _is_adam(path, _) -> bool:
+    return "ScaleByAdamState" in str(path)
+
+
+@pytest.mark.parametrize(("generator_steps", "critic_steps"), [(2, 1), (1, 3)])
+def test_each_network_is_updated_as_often_as_the_config_says(
+    parts, state, example, generator_steps, critic_steps
+):
+    objective = WGANGP(generator_steps=generator_steps, critic_steps=critic_steps)
+    updated, _ = jax.jit(lambda *args: objective.update(parts, *args))(
+        state, example, jax.random.key(1)
+    )
+    assert adam_count(updated.generator) == generator_steps
+    assert adam_count(updated.critic) == critic_steps
+
+
+def test_reconstruction_moves_the_generator_alone(parts, state, example):
+    updated, metrics = Reconstruction().update(parts, state, example, jax.random.key(1))
+    chex.assert_trees_all_equal(updated.critic, state.critic)
+    prediction, _ = parts.generator.apply(
+        state.generator.variables, example[0], True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(metrics["l1"], np.abs(prediction - example[1]).mean(), rtol=1e-5)
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_equal(updated.generator.params, state.generator.params)
+
+
+def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
+    objective = WGANGP(1, 0, reconstruction_weight=3.0, adversarial_weight=0.5)
+    updated, _ = objective.update(parts, state, example, jax.random.key(1))
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        fake, _ = parts.generator.apply(variables, example[0], True, mutable=["batch_stats"])
+        image = jnp.concatenate([example[0], fake], -1)
+        scores = parts.critic.apply({"params": state.critic.params}, image, False)
+        return 3.0 * jnp.mean(jnp.abs(fake - example[1])) - 0.5 * jnp.mean(scores)
+
+    gradients = jax.grad(loss)(state.generator.params)
+    updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
+    expected = optax.apply_updates(state.generator.params, updates)
+    chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
+
+
+def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
+    key = jax.random.key(1)
+    objective = WGANGP(0, 1, gradient_penalty_weight=10.0)
+    updated, metrics = objective.update(parts, state, example, key)
+
+    _, penalty_key = jax.random.split(jax.random.split(key, 1)[0])
+    fake, _ = parts.generator.apply(
+        state.generator.variables, example[0], True, mutable=["batch_stats"]
+    )
+    real_image = jnp.concatenate(example, -1)
+    fake_image = jnp.concatenate([example[0], fake], -1)
+    alpha = jax.random.uniform(penalty_key, (4, 1, 1, 1))
+
+    def critic_loss(params):
+        def score(image):
+            return jnp.mean(parts.critic.apply({"params": params}, image[None], False))
+
+        def penalty(image):
+            return (jnp.linalg.norm(jax.grad(score)(image).ravel()) - 1) ** 2
+
+        between = alpha * real_image + (1 - alpha) * fake_image
+        wasserstein = jnp.mean(jax.vmap(score)(real_image) - jax.vmap(score)(fake_image))
+        return -wasserstein + 10.0 * jnp.mean(jax.vmap(penalty)(between))
+
+    value, gradients = jax.value_and_grad(critic_loss)(state.critic.params)
+    updates, _ = parts.critic_optimizer.update(gradients, state.critic.opt_state)
+    expected = optax.apply_updates(state.critic.params, updates)
+    np.testing.assert_allclose(metrics["critic_loss"], value, rtol=1e-4)
+    chex.assert_trees_all_close(updated.critic.params, expected, atol=1e-6)
+    chex.assert_trees_all_equal(updated.generator, state.generator)
+
+
+def test_batch_norm_in_a_wgan_critic_is_an_error(tiny_config, example):
+    tiny_config.critic.norm = "batch"
+    parts = create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+    state = create_state(parts, 16, jax.random.key(0))
+    with pytest.raises(UserError, match=r"set config\.critic\.norm to instance or none"):
+        WGANGP().update(parts, state, example, jax.random.key(1))
+
+
+def test_step_donates_the_state_and_counts_batches(parts, state):
+    mesh = parallel.create_mesh()
+    step = parallel.map_step(make_train_step(parts, Reconstruction(), 0, 0.5), mesh)
+    state = parallel.replicate(state, mesh)
+    images = parallel.create_global_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
+    updated, _ = step(state, images)
+    assert int(updated.step) == 1
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.generator.params))
+
+
+def test_a_step_draws_by_its_number_and_the_seed(parts, state):
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+
+    def l1(seed: int, number: int) -> float:
+        step = jax.jit(make_train_step(parts, Reconstruction(), seed, 0.5))
+        _, metrics = step(state.replace(step=jnp.asarray(number)), images)
+        return float(metrics["l1"])
+
+    assert l1(0, 3) == l1(0, 3)
+    assert len({l1(0, 3), l1(0, 4), l1(1, 3)}) == 3
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0, 0.5])
+def test_flip_mirrors_whole_pictures_with_its_probability(probability):
+    images = np.random.default_rng(0).integers(0, 256, (1000, 2, 3, 3), dtype=np.uint8)
+    flipped = np.asarray(random_horizontal_flip(images, jax.random.key(0), probability))
+    mirrored = np.array(
+        [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, images, strict=True)]
+    )
+    same = np.array([np.array_equal(a, b) for a, b in zip(flipped, images, strict=True)])
+    assert np.all(mirrored | same)
+    assert abs(mirrored.mean() - probability) < 0.06
+
+
+def test_average_follows_parameters_and_statistics(state):
+    moved = jax.tree.map(lambda x: x + 1.0, state.generator)
+    late = state.replace(generator=moved, step=jnp.asarray(100_000))
+    average = update_average(late, decay=0.9).average
+    expected = jax.tree.map(lambda x: x + 0.1, state.average)
+    chex.assert_trees_all_close(average, expected, atol=1e-5)
+    assert average.keys() == {"params", "batch_stats"}
+
+
+def test_without_an_average_the_generator_itself_is_shipped(tiny_config):
+    tiny_config.ema_decay = 0.0
+    parts = create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+    state = create_state(parts, 16, jax.random.key(0))
+    assert state.average == {}
+    chex.assert_trees_all_equal(state.inference_variables, state.generator.variables)
+    assert update_average(state, 0.0) is state
+
+
+def test_bfloat16_keeps_state_and_losses_in_float32(tiny_config):
+    tiny_config.dtype = "bfloat16"
+    phases = create_phases(tiny_config)
+    parts = create_parts(tiny_config, phases, steps_per_epoch=6)
+    state = create_state(parts, 16, jax.random.key(0))
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    updated, metrics = jax.jit(make_train_step(parts, phases[-1].objective, 0, 0.5))(state, images)
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((updated, metrics))}
+    assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}
+    chex.assert_tree_all_finite(metrics)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1.0, 1.0, 1.0]),
+        ("linear", [1.0, 0.5, 0.0]),
+        ("cosine", [0.0, 0.5 + 0.5 * np.cos(np.pi * 40 / 90), 0.0]),
+    ],
+)
+def test_schedules_at_start_middle_and_end(tiny_config, schedule, expected):
+    fields = tiny_config.generator_optimizer
+    fields.learning_rate, fields.schedule, fields.warmup_steps = 1.0, schedule, 10
+    rates = [float(make_schedule(fields, 100)(count)) for count in (0, 50, 100)]
+    np.testing.assert_allclose(rates, expected, atol=1e-6)
+
+
+def test_phases_follow_one_another(tiny_config):
+    tiny_config.phases.pretraining.epochs = 2
+    tiny_config.phases.adversarial.epochs = 3
+    phases = create_phases(tiny_config)
+    names = [phase_at(phases, epoch).name for epoch in range(5)]
+    assert names == ["pretraining"] * 2 + ["adversarial"] * 3
+    tiny_config.phases.pretraining.epochs = 0
+    assert phase_at(create_phases(tiny_config), 0).name == "adversarial"
+
+
+def test_mistakes_in_phases_are_named(tiny_config):
+    with pytest.raises(UserError, match="no option 'l1'"):
+        create_objective({"objective": "wgan_gp", "epochs": 1, "l1": 3})
+    tiny_config.phase_order = ("pretraing",)
+    with pytest.raises(UserError, match="'pretraing'"):
+        create_phases(tiny_config)
+
+
+def test_pictures_that_the_generator_cannot_take_are_an_error(tiny_config):
+    tiny_config.image_size = 15
+    with pytest.raises(UserError, match="multiple of 2"):
+        create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+
+
+def test_codec_of_the_config_decides_what_the_networks_see(tiny_config):
+    tiny_config.codec = "rgb"
+    parts = create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+    assert parts.codec == color.get_codec("rgb")
+    state = create_state(parts, 16, jax.random.key(0))
+    kernel = state.generator.params["DoubleConv_0"]["Conv_0"]["kernel"]
+    chex.assert_shape(kernel, (3, 3, 3, 4))
