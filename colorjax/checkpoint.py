@@ -37,6 +37,7 @@ class CheckpointStore:
     def __init__(self, workdir: Path, keep: int, keep_period: int = 0) -> None:
         self._steps = _create_manager(workdir / "steps", keep, keep_period)
         self._best = _create_manager(workdir / "best", 1, 0)
+        self._damaged: set[int] = set()  # passed over; saved again when training gets there
 
     def save(self, step: int, state: Any, networks: dict[str, Any], progress: dict) -> None:
         """Start to save a step; returns as soon as the arrays may change again.
@@ -50,8 +51,9 @@ class CheckpointStore:
         items = _save_arguments(networks)
         items["state"] = ocp.args.StandardSave(serialization.to_state_dict(state))
         items["progress"] = ocp.args.JsonSave(progress)
-        if step in self._steps.all_steps():  # damaged, passed over, and now reached again
+        if step in self._damaged:
             self._steps.delete(step)
+            self._damaged.remove(step)
         self._steps.save(step, args=ocp.args.Composite(**items), force=True)
 
     def save_best(self, step: int, networks: dict[str, Any]) -> None:
@@ -75,6 +77,7 @@ class CheckpointStore:
                 verify_checksums(folder)
             except DamagedCheckpointError as error:
                 notice(f"warning: {error} It is passed over.")
+                self._damaged.add(step)
                 continue
             return restore_state(folder, abstract_state), read_progress(folder)
         if steps:

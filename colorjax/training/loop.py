@@ -142,11 +142,12 @@ class Run:
             self.host.step += 1
             self._pending = (self.host.step, metrics)
             self.progress.advance(self.batch_size, f"epoch {epoch + 1}/{self.epochs} {phase.name}")
-            within = self.host.step < end
-            if within and save_every and self.host.step % save_every == 0:
+            if self.host.step == end:
+                break  # the epoch's end is evaluated and saved in any case
+            interrupted = interruption.signal_number != 0
+            if interrupted or (save_every and self.host.step % save_every == 0):
                 self._save(epoch)
-            if within and interruption.signal_number:
-                self._save(epoch)
+            if interrupted:
                 return False
         self._take_pending(epoch)
         return True
