@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the description; no weights are made or read."""
     from colorjax.cli.reporting import quieten
-    from colorjax.colorize.model import create_networks, critic_shapes, generator_shapes
+    from colorjax.models import create_networks, critic_shapes, generator_shapes
 
     quieten(arguments.verbose)
     config = _read(arguments.recipe)

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
     from jax.sharding import Mesh
 
-    from colorjax.colorize.model import ModelFiles, Networks
+    from colorjax.colorize.model import ModelFiles
     from colorjax.evaluation import Judge
+    from colorjax.models import Networks
 
 FIELDS = (
     "images",
@@ -79,7 +80,8 @@ def evaluate_model(files: "ModelFiles", source: str | None, split: str) -> dict[
       UserError: if the model or the pictures can't be read, or the split is empty.
     """
     from colorjax import data, evaluation, parallel
-    from colorjax.colorize.model import create_networks, generator_shapes, read_variables
+    from colorjax.colorize.model import read_variables
+    from colorjax.models import create_networks, generator_shapes
 
     networks = create_networks(files.config)
     images, indices = _load_pictures(files, networks.image_size, source, split)
@@ -121,8 +123,9 @@ def _create_judge(
 ) -> tuple["Judge | None", Any]:
     """Return the critic with the last objective that trains it, and its variables."""
     from colorjax import checkpoint
-    from colorjax.colorize.model import critic_shapes, read_variables
+    from colorjax.colorize.model import read_variables
     from colorjax.evaluation import Judge
+    from colorjax.models import critic_shapes
     from colorjax.training.objectives import create_objective
 
     config = files.config

@@ -15,6 +15,7 @@ from colorjax.colorize.colorizer import Colorizer
 from colorjax.colorize.inputs import find_inputs, plan_outputs
 from colorjax.colorize.model import find_model
 from colorjax.colorize.pictures import read_picture, save_picture
+from colorjax.console import notice
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
 
@@ -47,13 +48,13 @@ class Report:
     def skipped(self, job: Job) -> None:
         """Tell of a result that was there before."""
         self.bar.update()
-        _say(f"{job.source}: skipped, as {job.target} exists (--overwrite writes it anew)")
+        notice(f"{job.source}: skipped, as {job.target} exists (--overwrite writes it anew)")
 
     def failed(self, name: str | Path, reason: str) -> None:
         """Tell of an input that could not be coloured."""
         self.bar.update()
         self.failures += 1
-        _say(f"{name}: failed, {reason}")
+        notice(f"{name}: failed, {reason}")
 
 
 def colorize_files(
@@ -172,7 +173,3 @@ def _created(folder: Path) -> Iterator[None]:
 def _reason(error: UserError) -> str:
     """Return why a picture can't be read, without its name, which the report gives."""
     return explain(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,15 +11,10 @@ from PIL import Image
 
 from colorjax import color, parallel
 from colorjax.colorize.join import join_lightness
-from colorjax.colorize.model import (
-    Networks,
-    create_networks,
-    find_model,
-    generator_shapes,
-    read_variables,
-)
+from colorjax.colorize.model import find_model, read_variables
 from colorjax.colorize.pictures import Picture, read_picture
 from colorjax.errors import UserError
+from colorjax.models import Networks, create_networks, generator_shapes, predict
 
 _BATCH = 8  # pictures that pass through the network together
 _BATCH_PIXELS = 50_000_000  # of the originals that are held for one batch
@@ -40,7 +35,7 @@ class Colorizer:
     def __init__(self, networks: Networks, variables: Any) -> None:
         self._networks, self._variables = networks, variables
         self._mesh = parallel.create_mesh()
-        self._predict = parallel.map_evaluation(_make_predict(networks), self._mesh)
+        self._predict = parallel.map_evaluation(_make_predict_ab(networks), self._mesh)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None) -> "Colorizer":
@@ -129,16 +124,16 @@ class Colorizer:
         return size
 
 
-def _make_predict(networks: Networks) -> Any:
+def _make_predict_ab(networks: Networks) -> Any:
     codec, generator = networks.codec, networks.generator
 
-    def predict(variables: Any, images: jax.Array) -> jax.Array:
+    def predict_ab(variables: Any, images: jax.Array) -> jax.Array:
         """Return ab (B, S, S, 2) in CIE units for uint8 (B, S, S, 3)."""
         network_input, _ = codec.encode(color.to_rgb(images))
-        prediction = cast(jax.Array, generator.apply(variables, network_input, train=False))
+        prediction = predict(generator, variables, network_input)
         return codec.predicted_ab(network_input, prediction)
 
-    return predict
+    return predict_ab
 
 
 def _squash(image: np.ndarray, size: int) -> np.ndarray:

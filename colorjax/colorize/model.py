@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from colorjax import checkpoint, configuration, models, parallel
-from colorjax.color import Codec, get_codec
+from colorjax import checkpoint, configuration, parallel
 from colorjax.errors import UserError
 
 RUNS = Path("checkpoints")  # where train.py puts runs unless told otherwise
@@ -30,16 +26,6 @@ class ModelFiles:
 
     config: ConfigDict
     folder: Path
-
-
-@dataclass(frozen=True)
-class Networks:
-    """What a config chose for the networks; nothing is allocated."""
-
-    codec: Codec
-    generator: nn.Module
-    critic: nn.Module | None
-    image_size: int
 
 
 def find_model(name: str | os.PathLike[str] | None) -> ModelFiles:
@@ -76,41 +62,6 @@ def list_runs(root: Path = RUNS) -> dict[str, list[str]]:
         if is_model and (folder / configuration.CONFIG_FILE).is_file():
             found[folder.name] = [str(step) for step in steps]
     return found
-
-
-def create_networks(config: ConfigDict) -> Networks:
-    """Return the codec and networks that a config describes.
-
-    Raises:
-      UserError: if a field is missing, unknown or impossible.
-    """
-    try:
-        codec = get_codec(config.codec)
-        generator = models.create_generator(config.generator, codec.output_channels, config.dtype)
-        has_critic = bool(config.critic.name)
-        critic = models.create_critic(config.critic, config.dtype) if has_critic else None
-        size = int(config.image_size)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        problem = str(error).strip("\"'").splitlines()[0]
-        raise UserError(f"The config is not that of a colorjax model: {problem}.") from error
-    if size < generator.stride or size % generator.stride:
-        raise UserError(
-            f"config.image_size={size} doesn't suit the generator: it takes multiples of "
-            f"{generator.stride}."
-        )
-    return Networks(codec, generator, critic, size)
-
-
-def generator_shapes(networks: Networks) -> Any:
-    """Return the generator's variables as shapes: `params` and `batch_stats`."""
-    return _shapes(networks.generator, networks.image_size, networks.codec.input_channels)
-
-
-def critic_shapes(networks: Networks) -> Any:
-    """Return the critic's variables as shapes: `params` and `batch_stats`."""
-    if networks.critic is None:
-        raise ValueError("These networks have no critic.")
-    return _shapes(networks.critic, networks.image_size, 3)
 
 
 def read_variables(files: ModelFiles, item: str, shapes: Any, mesh: Mesh) -> Any:
@@ -157,17 +108,6 @@ def _parse(name: str) -> tuple[Path, int | None]:
         f"There is no model {name!r}: name a run's or a model's folder, or one that "
         "`colorjax models` lists."
     )
-
-
-def _shapes(network: nn.Module, size: int, channels: int) -> Any:
-    picture = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-    key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype)
-
-    def init(key: jax.Array, picture: jax.Array) -> Any:
-        return network.init({"params": key, "dropout": key}, picture, train=False)
-
-    variables = jax.eval_shape(init, key, picture)
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
 def _is_step(path: Path) -> bool:

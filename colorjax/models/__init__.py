@@ -1,83 +1,30 @@
-"""Networks, and the registries that find them by the name a config gives."""
+"""Networks: Flax modules, their registries, and what a config chooses of them."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
-
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-
-from colorjax.errors import UserError
 from colorjax.models.critics import PatchGAN, WGANCritic
+from colorjax.models.networks import (
+    Networks,
+    count_parameters,
+    create_networks,
+    critic_shapes,
+    generator_shapes,
+    predict,
+)
+from colorjax.models.registry import CRITICS, DTYPES, GENERATORS, create_critic, create_generator
 from colorjax.models.unet import UNet
-
-GENERATORS: dict[str, type[nn.Module]] = {"unet": UNet}
-CRITICS: dict[str, type[nn.Module]] = {"wgan": WGANCritic, "patchgan": PatchGAN}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 __all__ = [
     "CRITICS",
+    "DTYPES",
     "GENERATORS",
+    "Networks",
     "PatchGAN",
     "UNet",
     "WGANCritic",
     "count_parameters",
     "create_critic",
     "create_generator",
+    "create_networks",
+    "critic_shapes",
+    "generator_shapes",
     "predict",
 ]
-
-
-def create_generator(fields: Mapping[str, Any], output_channels: int, dtype: str) -> nn.Module:
-    """Return the generator that `config.generator` describes.
-
-    Args:
-      fields: its `name` and options; an empty option means the network's own default.
-      output_channels: what the codec predicts.
-      dtype: of the arithmetic, float32 or bfloat16.
-
-    Raises:
-      UserError: for an unknown name, option or dtype.
-    """
-    return _create("generator", GENERATORS, fields, dtype, output_channels=output_channels)
-
-
-def create_critic(fields: Mapping[str, Any], dtype: str) -> nn.Module:
-    """Return the critic that `config.critic` describes; arguments as `create_generator`."""
-    return _create("critic", CRITICS, fields, dtype)
-
-
-def predict(network: nn.Module, variables: Any, network_input: jax.Array) -> jax.Array:
-    """Return what a trained network gives, with its running statistics and without dropout."""
-    output = network.apply(variables, network_input, train=False)
-    assert isinstance(output, jax.Array)
-    return output
-
-
-def count_parameters(params: Any) -> int:
-    """Return how many numbers a tree of arrays (or of their shapes) holds."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _create(
-    kind: str,
-    registry: Mapping[str, type[nn.Module]],
-    fields: Mapping[str, Any],
-    dtype: str,
-    **options: Any,
-) -> nn.Module:
-    name = fields["name"]
-    if name not in registry:
-        raise UserError(f"config.{kind}.name is {name!r}: choose one of {', '.join(registry)}.")
-    if dtype not in DTYPES:
-        raise UserError(f"config.dtype is {dtype!r}: choose one of {', '.join(DTYPES)}.")
-    known = {field.name for field in dataclasses.fields(registry[name])}
-    for field, value in fields.items():
-        if field == "name" or value in ((), [], "", None):
-            continue
-        if field not in known:
-            raise UserError(f"config.{kind}.{field} does not apply to {name}: leave it empty.")
-        # A config read back from JSON has lists where Flax needs hashable tuples.
-        options[field] = tuple(value) if isinstance(value, list) else value
-    return registry[name](dtype=DTYPES[dtype], **options)

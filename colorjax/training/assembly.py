@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from colorjax import models
-from colorjax.color import get_codec
 from colorjax.errors import UserError
+from colorjax.models import create_networks
 from colorjax.training.objectives import Objective, create_objective
 from colorjax.training.optimizers import make_optimizer
 from colorjax.training.state import Parts
@@ -61,9 +60,7 @@ def create_parts(config: ConfigDict, phases: tuple[Phase, ...], steps_per_epoch:
     Raises:
       UserError: for an unknown name, or pictures that the networks can't take.
     """
-    codec = get_codec(config.codec)
-    generator = models.create_generator(config.generator, codec.output_channels, config.dtype)
-    check_image_size(config.image_size, generator.stride)
+    networks = create_networks(config)
     batches = [phase.epochs * steps_per_epoch for phase in phases]
     generator_updates = sum(
         count * phase.objective.generator_steps
@@ -72,25 +69,11 @@ def create_parts(config: ConfigDict, phases: tuple[Phase, ...], steps_per_epoch:
     critic_updates = sum(
         count * phase.objective.critic_steps for count, phase in zip(batches, phases, strict=True)
     )
-    has_critic = bool(config.critic.name)
     return Parts(
-        codec,
-        generator,
+        networks.codec,
+        networks.generator,
         make_optimizer(config.generator_optimizer, generator_updates),
-        models.create_critic(config.critic, config.dtype) if has_critic else None,
-        make_optimizer(config.critic_optimizer, critic_updates) if has_critic else None,
+        networks.critic,
+        make_optimizer(config.critic_optimizer, critic_updates) if networks.critic else None,
         config.ema_decay,
     )
-
-
-def check_image_size(image_size: int, stride: int) -> None:
-    """Check that a square of this size can pass through a network of this stride.
-
-    Raises:
-      UserError: if it can't.
-    """
-    if image_size < stride or image_size % stride:
-        raise UserError(
-            f"config.image_size={image_size} doesn't suit the generator: give a multiple of "
-            f"{stride}."
-        )
