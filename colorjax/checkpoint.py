@@ -165,6 +165,11 @@ def restore_state(folder: Path, abstract_state: Any) -> Any:
     return serialization.from_state_dict(abstract_state, restored)
 
 
+def has_steps(workdir: Path) -> bool:
+    """Return whether a run's folder holds a checkpoint to resume from."""
+    return bool(_steps_in(workdir / "steps"))
+
+
 def has_item(folder: Path, item: str) -> bool:
     """Return whether a step's folder holds that item."""
     return (folder / item).is_dir()

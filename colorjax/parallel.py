@@ -102,8 +102,8 @@ def fit_batch_size(wanted: int, pictures: int, mesh: Mesh) -> int:
     devices = mesh.size
     if wanted < 1 or wanted % devices:
         raise UserError(
-            f"config.batch_size={wanted} can't be divided among {devices} devices: choose a "
-            f"multiple of {devices}."
+            f"config.batch_size={wanted} can't be shared by {devices} device(s): give {devices} or "
+            "a multiple of it."
         )
     if pictures < devices:
         raise UserError(

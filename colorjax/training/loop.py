@@ -86,15 +86,14 @@ class Run:
         self.parts = create_parts(config, self.phases, self.steps_per_epoch)
         self.leads = parallel.process_index() == 0
         self._say_start()
-        state = create_state(self.parts, config.image_size, jax.random.key(config.seed))
-        self.state: TrainState = parallel.replicate(state, self.mesh)
+        self.state = self._create_state()
         self.host = HostState()
         self._evaluators: dict[str, evaluation.Evaluator] = {}
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         _prepare_workdir(config, workdir, self.leads)
         keep_period = config.checkpoint.keep_every_epochs * self.steps_per_epoch
         self.store = checkpoint.CheckpointStore(workdir, config.checkpoint.keep, keep_period)
-        self._resume_or_initialize()
+        self._resume()
         self.log = reporting.MetricsLog(workdir, self.host.step) if self.leads else None
         self.baselines = evaluation.evaluate_baselines(self._validation_batches, self.mesh)
         self.progress = reporting.Progress(
@@ -214,16 +213,26 @@ class Run:
         if is_best:
             self.store.save_best(self.host.step, networks)
 
-    def _resume_or_initialize(self) -> None:
-        abstract = checkpoint.with_sharding(self.state, parallel.replicated(self.mesh))
-        restored = self.store.restore_newest(abstract)
+    def _create_state(self) -> TrainState:
+        """Return the state before the first step: new, or with an earlier run's weights."""
+        key = jax.random.key(self.config.seed)
+        state = create_state(self.parts, self.config.image_size, key)
+        state = parallel.replicate(state, self.mesh)
+        source = self.config.init_from
+        if source and not checkpoint.has_steps(self.workdir):
+            state = _read_initial_state(source, self._abstract(state))
+            self._say(f"starting from the weights and optimisers of {source}")
+        return state
+
+    def _abstract(self, state: TrainState) -> TrainState:
+        return checkpoint.with_sharding(state, parallel.replicated(self.mesh))
+
+    def _resume(self) -> None:
+        restored = self.store.restore_newest(self._abstract(self.state))
         if restored is not None:
             self.state, progress = restored
             self.host = HostState(**progress)
             self._say(f"resumed from step {self.host.step} in {self.workdir}")
-        elif self.config.init_from:
-            self.state = _read_initial_state(self.config.init_from, abstract)
-            self._say(f"started from the weights and optimisers of {self.config.init_from}")
 
     def _training_batches(self) -> Iterator[np.ndarray]:
         return data.make_training_batches(
@@ -338,8 +347,10 @@ def _check_workdir(config: ConfigDict, workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir} is a file: name a folder with --workdir.")
     if (workdir / configuration.CONFIG_FILE).is_file():
-        configuration.check_resumable(configuration.read_config(workdir), config, workdir)
-    elif workdir.is_dir() and (workdir / "steps").exists():
+        before = configuration.read_config(workdir)
+        if checkpoint.has_steps(workdir):
+            configuration.check_resumable(before, config, workdir)
+    elif (workdir / "steps").exists():
         raise UserError(f"{workdir} has steps but no config.json: name another --workdir.")
     nearest = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
