@@ -268,5 +268,5 @@ def get_codec(name: str) -> Codec:
 
     """
     if name not in CODECS:
-        raise UserError(f"there is no color codec {name!r}; choose one of {', '.join(CODECS)}")
+        raise UserError(f"config.codec is {name!r}: choose one of {', '.join(CODECS)}.")
     return CODECS[name]

@@ -58,9 +58,9 @@ def shrink(config: ConfigDict) -> None:
     config.generator_optimizer.schedule = "cosine"
     config.generator_optimizer.warmup_steps = 100
     config.critic_optimizer.learning_rate = 5e-4
-    config.phases.pretraining.epochs = 5
-    config.phases.adversarial.epochs = 7
-    config.phases.adversarial.adversarial_weight = 0.02
+    config.phases.pretraining.epochs = 8
+    config.phases.adversarial.epochs = 6
+    config.phases.adversarial.adversarial_weight = 0.006
 
 
 def shrink_further(config: ConfigDict) -> None:
@@ -72,3 +72,4 @@ def shrink_further(config: ConfigDict) -> None:
     config.generator_optimizer.warmup_steps = 20
     config.phases.pretraining.epochs = 4
     config.phases.adversarial.epochs = 4
+    config.phases.adversarial.adversarial_weight = 0.02
