@@ -1,16 +1,19 @@
 """Train a colorizer: python train.py --config configs/wgan.py [--config.FIELD=VALUE ...]."""
 
+import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from colorjax import configuration, parallel
 from colorjax.cli.errors import reporting_errors
+from colorjax.cli.reporting import quieten
 from colorjax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Show the traceback of an error, and logs.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
@@ -45,8 +48,7 @@ def main(argv: list[str]) -> int:
     """Hand config and folder to the training loop; return the exit status."""
     from colorjax.training import loop
 
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells a lot at INFO
+    quieten(_VERBOSE.value)
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = _WORKDIR.value or configuration.default_workdir(recipe)
@@ -54,5 +56,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with reporting_errors():
+    # Flags are parsed within, where their errors are reported too.
+    with reporting_errors(verbose="--verbose" in sys.argv):
         app.run(main, flags_parser=parse_flags)

@@ -8,6 +8,8 @@ flipped bytes without noticing. Arrays are plain numbers; nothing that is loaded
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +76,22 @@ class CheckpointStore:
         for step in steps:
             folder = Path(self._steps.directory) / str(step)
             try:
-                verify_checksums(folder)
+                return restore_state(folder, abstract_state), read_progress(folder)
             except DamagedCheckpointError as error:
                 notice(f"warning: {error} It is passed over.")
                 self._damaged.add(step)
-                continue
-            return restore_state(folder, abstract_state), read_progress(folder)
         if steps:
             raise UserError(
                 f"Every checkpoint in {self._steps.directory} is damaged: restore one from a copy, "
                 "or start again with another --workdir."
             )
         return None
+
+    def forget_other_bests(self, step: int) -> None:
+        """Delete the best of a run that was here before, or that came after the restored step."""
+        for other in self._best.all_steps():
+            if other != step:
+                self._best.delete(other)
 
     def wait(self) -> None:
         """Wait until everything that was saved lies on the disk."""
@@ -145,16 +151,12 @@ def restore_item(folder: Path, item: str, abstract: Any) -> Any:
       abstract: nested dicts of arrays or `jax.ShapeDtypeStruct`.
 
     Raises:
-      UserError: if the item is missing or doesn't fit; the first mismatch is named.
+      DamagedCheckpointError: if the item is missing or damaged.
+      UserError: if it doesn't fit; the first mismatch is named.
     """
-    path = (folder / item).absolute()
-    if not path.is_dir():
-        raise UserError(f"{folder} holds no {item!r} item: it is not a whole colorjax checkpoint.")
-    with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            metadata = checkpointer.metadata(path).item_metadata
-        except (ValueError, OSError) as error:
-            raise DamagedCheckpointError(f"{path} can't be read as a checkpoint.") from error
+    path = _find_item(folder, item)
+    with ocp.StandardCheckpointer() as checkpointer, _naming_damage(path):
+        metadata = checkpointer.metadata(path).item_metadata
         _check_fit(path, getattr(metadata, "tree", metadata), abstract)
         return checkpointer.restore(path, abstract)
 
@@ -176,9 +178,14 @@ def has_item(folder: Path, item: str) -> bool:
 
 
 def read_progress(folder: Path) -> dict:
-    """Return the JSON item `progress` of a step."""
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        return checkpointer.restore((folder / "progress").absolute())
+    """Return the JSON item `progress` of a step.
+
+    Raises:
+      DamagedCheckpointError: if it is missing or damaged.
+    """
+    path = _find_item(folder, "progress")
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer, _naming_damage(path):
+        return checkpointer.restore(path)
 
 
 def with_sharding(tree: Any, sharding: Any) -> Any:
@@ -194,29 +201,47 @@ def write_checksums(folder: Path) -> None:
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
 
 
-def verify_checksums(folder: Path, item: str = "") -> None:
-    """Check the files of a step's folder; one without checksums passes.
+def _find_item(folder: Path, item: str) -> Path:
+    """Return the absolute path of a step's item, after checking that it is as it was written."""
+    if not has_item(folder, item):
+        raise DamagedCheckpointError(
+            f"{folder} holds no {item!r} item: it is not a whole colorjax checkpoint."
+        )
+    _verify_checksums(folder, item)
+    return (folder / item).absolute()
 
-    Args:
-      folder: the step's folder.
-      item: check the files of this item alone; empty for all.
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Name the item that can't be read; what is raised then is up to Orbax and TensorStore."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise DamagedCheckpointError(
+            f"{path} can't be read ({type(error).__name__}): restore it from a copy."
+        ) from error
+
+
+def _verify_checksums(folder: Path, item: str) -> None:
+    """Check the files of an item; one without checksums passes.
 
     Raises:
       DamagedCheckpointError: naming the first file that is missing or not as it was written.
     """
-    if not (folder / CHECKSUMS).is_file():
+    path = folder / CHECKSUMS
+    if not path.is_file():
         return
     try:
-        sums = json.loads((folder / CHECKSUMS).read_text())
-    except ValueError as error:
-        raise DamagedCheckpointError(f"{folder / CHECKSUMS} is damaged.") from error
-    for name, expected in sums.items():
-        path = folder / name
-        if item and not name.startswith(f"{item}/"):
-            continue
-        if not path.is_file() or _sha256(path) != expected:
+        sums = json.loads(path.read_text()).items()
+    except (ValueError, AttributeError) as error:
+        raise DamagedCheckpointError(f"{path} is damaged: restore it from a copy.") from error
+    for name, expected in sums:
+        file = folder / name
+        if name.startswith(f"{item}/") and not (file.is_file() and _sha256(file) == expected):
             raise DamagedCheckpointError(
-                f"{path} is missing or not as it was written: the checkpoint is damaged."
+                f"{file} is missing or not as it was written: the checkpoint is damaged."
             )
 
 

@@ -19,6 +19,14 @@ _FREE_TO_CHANGE = re.compile(
     r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
 )
 
+_RANGES = {
+    "data.horizontal_flip": (0.0, 1.0),
+    "ema_decay": (0.0, 1.0),
+    "log_every_steps": (1, 10**9),
+    "sample_images": (1, 1000),
+    "checkpoint.keep": (1, 10**6),
+}
+
 
 def load_recipe(recipe: str) -> ConfigDict:
     """Return the config of a recipe.
@@ -93,6 +101,20 @@ def check_resumable(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
             raise UserError(
                 f"{workdir} was trained with config.{field}={before.get(field)!r}, not "
                 f"{after.get(field)!r}: resume with the old value, or name another --workdir."
+            )
+
+
+def check_ranges(config: ConfigDict) -> None:
+    """Check the numbers that would otherwise fail late, or change what is trained unnoticed.
+
+    Raises:
+      UserError: naming the first field that is out of range.
+    """
+    flat = _flatten(config)
+    for field, (lowest, highest) in _RANGES.items():
+        if not lowest <= flat[field] <= highest:
+            raise UserError(
+                f"config.{field}={flat[field]}: give a number from {lowest} to {highest}."
             )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from colorjax.errors import UserError
@@ -86,6 +87,11 @@ def gather(local: np.ndarray, mesh: Mesh) -> np.ndarray:
         return local
     whole = jax.jit(lambda x: x, out_shardings=replicated(mesh))(create_global_batch(local, mesh))
     return np.asarray(whole)
+
+
+def any_process(flag: bool) -> bool:
+    """Return whether the flag is set in any process; all of them have to ask."""
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def to_host(tree: Any) -> Any:

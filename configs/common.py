@@ -6,7 +6,6 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Return the fields that all recipes share, with the house defaults."""
     config = ConfigDict()
-    config.name = "common"  # names the default folder under checkpoints/
     config.seed = 42  # of the weights, dropout, penalty and flips
     config.image_size = 128  # pixels; pictures are squashed to this square
     config.batch_size = 64  # pictures in the global batch, over all devices

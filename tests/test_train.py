@@ -1,7 +1,9 @@
 """What train.py says to wrong calls: one sentence on stderr, exit status 2, nothing written."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +52,47 @@ def test_a_wrong_call_gets_one_sentence(arguments, message, tmp_path):
     assert errors.startswith("error: ")
     assert message in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_before_the_first_step_ends_without_a_traceback(tmp_path):
+    cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
+    arguments = (*TINY, cache, f"--workdir={tmp_path / 'run'}", "--config.data.garden_images=9000")
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cache/**/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
+    short = ("--config.phases.pretraining.epochs=1", "--config.phases.adversarial.epochs=1")
+    alone = start(*TINY, cache, *short, f"--workdir={tmp_path / 'alone'}")
+    _, errors = alone.communicate(timeout=300)
+    assert alone.returncode == 0, errors
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    together = [
+        start(
+            *(*TINY, cache, *short, f"--workdir={tmp_path / 'both'}"),
+            *(f"--coordinator={address}", "--processes=2", f"--process_id={index}"),
+        )
+        for index in range(2)
+    ]
+    ends = [process.communicate(timeout=300) for process in together]
+    assert [process.returncode for process in together] == [0, 0], ends
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("alone", "both")
+    )
+    assert len(one) == len(two)
+    for expected, line in zip(one, two, strict=True):
+        rates = {"pictures_per_second": 0.0}
+        assert line | rates == pytest.approx(expected | rates, rel=1e-3, abs=1e-4)
 
 
 def test_sigterm_saves_and_says_how_to_resume(tmp_path):

@@ -1,7 +1,6 @@
 """The program `colorjax`: one module a command, which imports JAX only when it runs."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -10,7 +9,6 @@ from colorjax.cli import colorize, describe, evaluate, models
 from colorjax.cli.errors import MISUSED, reporting_errors
 
 COMMANDS = {"colorize": colorize, "evaluate": evaluate, "describe": describe, "models": models}
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,9 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return COMMANDS[arguments.command].run(arguments)
     except SystemExit as end:
         return int(end.code or 0)
-    except KeyboardInterrupt:
-        print("interrupted: what is written is whole", file=sys.stderr)
-        return _INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):

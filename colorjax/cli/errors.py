@@ -9,6 +9,7 @@ from colorjax.errors import TrainingError, UserError
 
 FAILED = 1  # some inputs, or a run, failed
 MISUSED = 2  # the call itself is wrong
+INTERRUPTED = 130  # by Ctrl-C
 
 
 @contextmanager
@@ -21,3 +22,6 @@ def reporting_errors(verbose: bool = False) -> Iterator[None]:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED if isinstance(error, UserError) else FAILED)
+    except KeyboardInterrupt:
+        print("interrupted: what is written is whole", file=sys.stderr)
+        sys.exit(INTERRUPTED)

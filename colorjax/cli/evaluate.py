@@ -104,17 +104,11 @@ def _load_pictures(
     files: "ModelFiles", size: int, source: str | None, split: str
 ) -> tuple["np.ndarray", "np.ndarray"]:
     from colorjax import data
-    from colorjax.errors import UserError
 
     fields = files.config.data.copy_and_resolve_references()
     if source is not None:
         fields.source = source
     pictures = data.load_pictures(fields, size)
-    if split != "all" and not len(pictures.splits[split]):
-        raise UserError(
-            f"No picture of {fields.source} is in the {split} split: give --split all for a folder "
-            "that is whole."
-        )
     return pictures.images, data.split_indices(pictures, split)
 
 

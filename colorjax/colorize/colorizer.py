@@ -89,7 +89,8 @@ class Colorizer:
         self, images: Iterable[Picture], size: int, saturation: float
     ) -> Iterator[np.ndarray]:
         for batch in _group(read_picture(image) for image in images):
-            length = parallel.round_up_to_devices(_BATCH)
+            # Two lengths are compiled at the most: a lone picture need not wait for seven blanks.
+            length = parallel.round_up_to_devices(_BATCH if len(batch) > 1 else 1)
             yield from self._colorize_batch(batch, length, size, saturation)
 
     def _colorize_batch(

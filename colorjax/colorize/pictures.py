@@ -27,18 +27,19 @@ def read_picture(picture: Picture) -> np.ndarray:
     Raises:
       UserError: if it can't be read, or is an array of another kind.
     """
-    if isinstance(picture, np.ndarray):
-        return _check_array(picture)
-    if isinstance(picture, Image.Image):
-        return _to_srgb(picture)
+    if not isinstance(picture, Image.Image | str | os.PathLike):
+        return _check_array(np.asarray(picture))
     try:
+        if isinstance(picture, Image.Image):
+            return _to_srgb(picture)
         # Pillow warns of large pictures, and refuses those of more than 179 million pixels.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(picture) as image:
                 return _to_srgb(image)
     except Exception as error:  # damaged files raise many kinds
-        raise UserError(f"{os.fspath(picture)} can't be read: {explain(error)}.") from error
+        name = "The image" if isinstance(picture, Image.Image) else os.fspath(picture)
+        raise UserError(f"{name} can't be read: {explain(error)}.") from error
 
 
 def save_picture(image: np.ndarray, path: Path) -> None:

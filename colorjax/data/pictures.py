@@ -60,7 +60,7 @@ def split_indices(pictures: Pictures, split: str) -> np.ndarray:
     if not len(indices):
         count = len(pictures.images)
         raise UserError(
-            f"The {split} split of these {count} pictures is empty: add pictures, or change "
-            "data.split_fractions."
+            f"The {split} split of these {count} pictures is empty: add pictures, change "
+            "data.split_fractions, or evaluate --split all."
         )
     return indices

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax.errors import UserError
+
 LEAKY_SLOPE = 0.2
 
 
@@ -61,7 +63,7 @@ def make_norm(name: str, train: bool, dtype: Any) -> Callable[[jax.Array], jax.A
     """Return the norm of that name: batch, instance (no affine) or none.
 
     Raises:
-      ValueError: for another name.
+      UserError: for another name.
     """
     if name == "batch":
         scale_init = nn.initializers.normal(0.02)
@@ -70,7 +72,7 @@ def make_norm(name: str, train: bool, dtype: Any) -> Callable[[jax.Array], jax.A
         return nn.InstanceNorm(use_bias=False, use_scale=False, epsilon=1e-5, dtype=dtype)
     if name == "none":
         return lambda features: features
-    raise ValueError(f"Unknown norm {name!r}: use batch, instance or none.")
+    raise UserError(f"config.critic.norm is {name!r}: choose batch, instance or none.")
 
 
 def leaky_relu(features: jax.Array) -> jax.Array:

@@ -51,6 +51,8 @@ def _create(
     for field, value in fields.items():
         if field == "name" or value in ((), [], "", None):
             continue
+        if field == "widths" and min(value) < 1:
+            raise UserError(f"config.{kind}.widths={tuple(value)}: give positive numbers.")
         if field not in known:
             raise UserError(f"config.{kind}.{field} does not apply to {name}: leave it empty.")
         # A config read back from JSON has lists where Flax needs hashable tuples.

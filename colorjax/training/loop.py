@@ -1,10 +1,11 @@
 """The training loop: epochs of steps, evaluation, pictures, checkpoints, resuming."""
 
 import dataclasses
+import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from colorjax.errors import TrainingError, UserError
 from colorjax.training import reporting
 from colorjax.training.assembly import Phase, create_parts, create_phases, phase_at
 from colorjax.training.interruption import Interruption
-from colorjax.training.state import TrainState, create_state
+from colorjax.training.state import TrainState, create_state, restart_schedules
 from colorjax.training.step import make_train_step
 
 
@@ -27,6 +28,8 @@ from colorjax.training.step import make_train_step
 class HostState:
     """What the host carries on from step to step; saved as JSON with every checkpoint."""
 
+    training_set: str = ""  # a hash of the names of the training pictures
+    batch_size: int = 0
     step: int = 0
     best_psnr: float = -math.inf
     best_step: int = 0
@@ -61,6 +64,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
       TrainingError: if a loss is not finite.
     """
     workdir = workdir.absolute()
+    configuration.check_ranges(config)
     _check_workdir(config, workdir)
     run = Run(config, workdir)
     try:
@@ -86,14 +90,19 @@ class Run:
         self.parts = create_parts(config, self.phases, self.steps_per_epoch)
         self.leads = parallel.process_index() == 0
         self._say_start()
+        self._steps = {phase.name: self._make_step(phase) for phase in self.phases}
+        self._check_steps()
         self.state = self._create_state()
-        self.host = HostState()
+        self.host = HostState(_hash_names(self._training_names()), self.batch_size)
         self._evaluators: dict[str, evaluation.Evaluator] = {}
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
-        _prepare_workdir(config, workdir, self.leads)
+        _create_workdir(workdir)
         keep_period = config.checkpoint.keep_every_epochs * self.steps_per_epoch
         self.store = checkpoint.CheckpointStore(workdir, config.checkpoint.keep, keep_period)
         self._resume()
+        self.store.forget_other_bests(self.host.best_step)
+        if self.leads:
+            configuration.save_config(config, workdir)
         self.log = reporting.MetricsLog(workdir, self.host.step) if self.leads else None
         self.baselines = evaluation.evaluate_baselines(self._validation_batches, self.mesh)
         self.progress = reporting.Progress(
@@ -111,8 +120,9 @@ class Run:
             if not self._train_epoch(epoch, phase, batches, interruption):
                 return self._stop_early(interruption)
             self._finish_epoch(epoch, phase)
-            if interruption.signal_number and epoch + 1 < self.epochs:
+            if self._is_interrupted(interruption) and epoch + 1 < self.epochs:
                 return self._stop_early(interruption)
+        self.progress.close()
         self._say_summary(time.monotonic() - started)
         return 0
 
@@ -131,19 +141,18 @@ class Run:
         interruption: Interruption,
     ) -> bool:
         """Train to the epoch's end; False if a signal came before it."""
-        train_step = self._make_step(phase)
         end = (epoch + 1) * self.steps_per_epoch
         save_every = self.config.checkpoint.every_steps
         while self.host.step < end:
             images = parallel.create_global_batch(next(batches), self.mesh)
-            self.state, metrics = train_step(self.state, images)
+            self.state, metrics = self._steps[phase.name](self.state, images)
             self._take_pending(epoch)
             self.host.step += 1
             self._pending = (self.host.step, metrics)
             self.progress.advance(self.batch_size, f"epoch {epoch + 1}/{self.epochs} {phase.name}")
             if self.host.step == end:
                 break  # the epoch's end is evaluated and saved in any case
-            interrupted = interruption.signal_number != 0
+            interrupted = self._is_interrupted(interruption)
             if interrupted or (save_every and self.host.step % save_every == 0):
                 self._save(epoch)
             if interrupted:
@@ -151,7 +160,7 @@ class Run:
         self._take_pending(epoch)
         return True
 
-    def _make_step(self, phase: Phase) -> Callable[..., Any]:
+    def _make_step(self, phase: Phase) -> Any:
         flip_probability = self.config.data.horizontal_flip
         step = make_train_step(self.parts, phase.objective, self.config.seed, flip_probability)
         return parallel.map_step(step, self.mesh)
@@ -163,15 +172,30 @@ class Run:
         step, metrics = self._pending
         self._pending = None
         values = {f"train/{name}": float(value) for name, value in metrics.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"{name} is {value} at step {step}: training stopped, the last checkpoint is "
-                    f"kept in {self.workdir}; lower the learning rate, or resume and try again."
-                )
+        self._check_finite(values, step)
         self.host.add(values)
         if self.log is not None and step % self.config.log_every_steps == 0:
             self.log.write(step, epoch + 1, values)
+
+    def _check_finite(self, values: dict[str, float], step: int) -> None:
+        """Raise a TrainingError that names the first quantity that isn't finite."""
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"{name} is {value} at step {step}: training stopped, and nothing was saved "
+                    f"since the last checkpoint in {self.workdir}; lower the learning rate."
+                )
+
+    def _is_interrupted(self, interruption: Interruption) -> bool:
+        """Return whether a signal came, to any of the processes: all of them stop together.
+
+        Several processes have to wait for each other to agree, so they ask only now and then.
+        """
+        if parallel.process_count() == 1:
+            return interruption.signal_number != 0
+        if self.host.step % self.config.log_every_steps and self.host.step % self.steps_per_epoch:
+            return False
+        return parallel.any_process(interruption.signal_number != 0)
 
     def _finish_epoch(self, epoch: int, phase: Phase) -> None:
         """Evaluate, report, draw and save."""
@@ -182,6 +206,7 @@ class Run:
         critic = self.state.critic.variables if self.state.critic is not None else {}
         validation = evaluator.evaluate(variables, self._validation_batches(), critic)
         values = means | {f"validation/{name}": value for name, value in validation.items()}
+        self._check_finite(values, self.host.step)
         is_best = validation["psnr"] > self.host.best_psnr
         if is_best:
             self.host.best_psnr, self.host.best_step = validation["psnr"], self.host.step
@@ -231,8 +256,33 @@ class Run:
         restored = self.store.restore_newest(self._abstract(self.state))
         if restored is not None:
             self.state, progress = restored
-            self.host = HostState(**progress)
+            fresh, self.host = self.host, HostState(**progress)
+            _check_same_data(self.host, fresh, self.workdir)
+            self._check_past_phases()
             self._say(f"resumed from step {self.host.step} in {self.workdir}")
+
+    def _check_past_phases(self) -> None:
+        """Raise a UserError if the config now divides the epochs that are over otherwise."""
+        last = max(self.host.step - 1, 0) // self.steps_per_epoch
+        phases = [create_phases(configuration.read_config(self.workdir)), self.phases]
+        before, now = (phase_at(each, last) for each in phases)
+        if (before.name, before.first_epoch) != (now.name, now.first_epoch):
+            raise UserError(
+                f"{self.workdir} was in phase {before.name} at epoch {last + 1}, which is now in "
+                f"{now.name}: only epochs of the running and later phases may change."
+            )
+
+    def _check_steps(self) -> None:
+        """Trace every phase's step, so that what can't work is said before anything is written."""
+        size = self.config.image_size
+        create = partial(create_state, self.parts, size)
+        state = jax.eval_shape(create, jax.random.key(0))
+        images = jax.ShapeDtypeStruct((self.batch_size, size, size, 3), np.uint8)
+        for step in self._steps.values():
+            step.eval_shape(state, images)
+
+    def _training_names(self) -> list[str]:
+        return [self.pictures.names[index] for index in self.train_indices]
 
     def _training_batches(self) -> Iterator[np.ndarray]:
         return data.make_training_batches(
@@ -348,6 +398,8 @@ def _check_workdir(config: ConfigDict, workdir: Path) -> None:
         raise UserError(f"{workdir} is a file: name a folder with --workdir.")
     if (workdir / configuration.CONFIG_FILE).is_file():
         before = configuration.read_config(workdir)
+        if "phase_order" not in before:
+            raise UserError(f"{workdir} belongs to another program: name another --workdir.")
         if checkpoint.has_steps(workdir):
             configuration.check_resumable(before, config, workdir)
     elif (workdir / "steps").exists():
@@ -357,16 +409,31 @@ def _check_workdir(config: ConfigDict, workdir: Path) -> None:
         raise UserError(f"{workdir} can't be written: name another folder with --workdir.")
 
 
-def _prepare_workdir(config: ConfigDict, workdir: Path, leads: bool) -> None:
-    if not leads:
-        return
+def _create_workdir(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        configuration.save_config(config, workdir)
     except OSError as error:
         raise UserError(
             f"{workdir} can't be written ({error.strerror}): name another folder with --workdir."
         ) from error
+
+
+def _hash_names(names: list[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()
+
+
+def _check_same_data(before: HostState, now: HostState, workdir: Path) -> None:
+    """Raise a UserError if a run would go on with other pictures or batches than it began with."""
+    if before.training_set != now.training_set:
+        raise UserError(
+            f"{workdir} was trained on other pictures than config.data.source holds now: restore "
+            "them, or name another --workdir."
+        )
+    if before.batch_size != now.batch_size:
+        raise UserError(
+            f"{workdir} was trained in batches of {before.batch_size}, which shrink to "
+            f"{now.batch_size} on this number of devices: resume on as many as before."
+        )
 
 
 def _read_initial_state(source: str, abstract: TrainState) -> TrainState:
@@ -374,4 +441,4 @@ def _read_initial_state(source: str, abstract: TrainState) -> TrainState:
     folder, step = checkpoint.parse_model_name(source)
     configuration.read_config(folder)
     state = checkpoint.restore_state(checkpoint.find_step(folder, step, best=False), abstract)
-    return state.replace(step=jax.numpy.zeros_like(state.step))
+    return restart_schedules(state)

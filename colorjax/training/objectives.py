@@ -55,13 +55,14 @@ class Reconstruction:
         self, parts: Parts, state: TrainState, example: tuple[jax.Array, jax.Array], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         """Update the generator; the critic stays as it is."""
-        total: Metrics = {}
+        reports: list[Metrics] = []
         for update_key in jax.random.split(key, self.generator_steps):
-            generator, total = _update_generator(
+            generator, metrics = _update_generator(
                 parts, state.generator, example, update_key, lambda prediction: {}
             )
             state = state.replace(generator=generator)
-        return state, total
+            reports.append(metrics)
+        return state, _mean(reports)
 
     def critic_metrics(
         self,
@@ -96,14 +97,15 @@ class WGANGP:
     ) -> tuple[TrainState, Metrics]:
         """Update the generator `generator_steps` times, then the critic `critic_steps` times."""
         keys = jax.random.split(key, self.generator_steps + self.critic_steps)
-        metrics: Metrics = {}
+        generator_reports: list[Metrics] = []
+        critic_reports: list[Metrics] = []
         for update_key in keys[: self.generator_steps]:
-            state, generator_metrics = self._update_generator(parts, state, example, update_key)
-            metrics |= generator_metrics
+            state, metrics = self._update_generator(parts, state, example, update_key)
+            generator_reports.append(metrics)
         for update_key in keys[self.generator_steps :]:
-            state, critic_metrics = self._update_critic(parts, state, example, update_key)
-            metrics |= critic_metrics
-        return state, metrics
+            state, metrics = self._update_critic(parts, state, example, update_key)
+            critic_reports.append(metrics)
+        return state, _mean(generator_reports) | _mean(critic_reports)
 
     def critic_metrics(
         self,
@@ -197,7 +199,15 @@ def create_objective(fields: Mapping[str, Any]) -> Objective:
     unknown = options.keys() - {field.name for field in dataclasses.fields(OBJECTIVES[name])}
     if unknown:
         raise UserError(f"The objective {name} has no option {sorted(unknown)[0]!r}: remove it.")
-    return OBJECTIVES[name](**options)
+    objective = OBJECTIVES[name](**options)
+    if objective.generator_steps < 1 or objective.critic_steps < 0:
+        raise UserError(f"The objective {name} needs generator_steps >= 1 and critic_steps >= 0.")
+    return objective
+
+
+def _mean(reports: list[Metrics]) -> Metrics:
+    """Return the mean of each metric over the updates that one batch made."""
+    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *reports) if reports else {}
 
 
 def _update_generator(

@@ -40,7 +40,7 @@ class MetricsLog:
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Write one line; a value that isn't finite is left to whoever raises about it."""
+        """Write one line; the values are finite."""
         line = json.dumps({"step": step, "epoch": epoch} | values)
         with self._path.open("a") as file:
             file.write(line + "\n")
@@ -53,15 +53,16 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a `metrics.jsonl`, without one that was cut short by a kill."""
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
+    """Return the lines of a `metrics.jsonl`, up to one that a kill cut short or that is damaged."""
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text().splitlines() if path.is_file() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             break
+        if not isinstance(line, dict) or "step" not in line:
+            break
+        lines.append(line)
     return lines
 
 
@@ -138,6 +139,7 @@ def draw_plots(workdir: Path) -> None:
                 axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0.5, lines[-1]["epoch"] + 0.5)
         axes.grid(alpha=0.3)
         if axes.has_data():
             axes.legend(fontsize="small")

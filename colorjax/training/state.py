@@ -87,6 +87,22 @@ def create_state(parts: Parts, image_size: int, key: jax.Array) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), generator, critic, average)
 
 
+def restart_schedules(state: TrainState) -> TrainState:
+    """Return the state as that of step 0: weights and moments kept, learning rates from the start.
+
+    Without this a run that starts from one whose rate decayed to 0 would train nothing.
+    """
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def restart(node: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, node) if is_schedule(node) else node
+
+    state = jax.tree.map(restart, state, is_leaf=is_schedule)
+    return state.replace(step=jnp.zeros_like(state.step))
+
+
 def _create_network(
     network: nn.Module,
     optimizer: optax.GradientTransformation,

@@ -37,6 +37,9 @@ def make_train_step(
         example = parts.codec.encode(color.to_rgb(images))
         state, metrics = objective.update(parts, state, example, update_key)
         state = update_average(state, parts.ema_decay)
+        # The loss of a step tells nothing of the weights it leads to; their norm does.
+        networks = [state.generator.params, state.critic.params if state.critic else {}]
+        metrics["parameter_norm"] = optax.global_norm(networks)
         return state.replace(step=state.step + 1), metrics
 
     return train_step

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -121,6 +122,14 @@ def test_lines_beyond_the_restored_step_are_cut(whole_run, tmp_path):
     assert max(line["step"] for line in read_lines(workdir)) < 700
 
 
+def flip_a_byte(folder: Path) -> None:
+    """Flip one bit in the middle of the folder's largest file."""
+    file = max(folder.rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 def test_a_damaged_newest_step_is_passed_over(whole_run, tmp_path, capsys):
     config, whole = whole_run
     config.checkpoint.every_steps = 1
@@ -128,10 +137,7 @@ def test_a_damaged_newest_step_is_passed_over(whole_run, tmp_path, capsys):
     train_until_stopped(config, workdir, 2)
     config.checkpoint.every_steps = 0
     newest = max((workdir / "steps").iterdir(), key=lambda path: int(path.name))
-    file = max((newest / "state").rglob("*"), key=lambda path: path.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    flip_a_byte(newest / "state")
     assert loop.train(config, workdir) == 0
     assert str(newest) in capsys.readouterr().err
     chex.assert_trees_all_equal(read_state(workdir, 8), read_state(whole, 8))
@@ -145,9 +151,69 @@ def test_training_can_start_from_earlier_weights_and_optimisers(whole_run, tmp_p
     run = loop.Run(config, tmp_path / "run")
     run.close()
     expected = read_state(whole, 4)
-    chex.assert_trees_all_equal(run.state.generator, expected.generator)
-    chex.assert_trees_all_equal(run.state.critic, expected.critic)
+    for name in ("generator", "critic"):
+        ours, theirs = getattr(run.state, name), getattr(expected, name)
+        chex.assert_trees_all_equal(ours.variables, theirs.variables)
+        chex.assert_trees_all_equal(ours.opt_state[0], theirs.opt_state[0])  # Adam's moments
     assert int(run.state.step) == 0
+
+
+def test_weights_move_after_a_start_from_a_run_whose_rate_had_decayed(whole_run, tmp_path):
+    config, _ = whole_run
+    config = config.copy_and_resolve_references()
+    config.generator_optimizer.schedule = config.critic_optimizer.schedule = "linear"
+    assert loop.train(config, tmp_path / "first") == 0
+    config.init_from = str(tmp_path / "first")
+    assert loop.train(config, tmp_path / "second") == 0
+    before, after = (read_state(tmp_path / name, 8) for name in ("first", "second"))
+    for network in ("generator", "critic"):
+        old, new = (getattr(state, network).params for state in (before, after))
+        assert max(np.abs(a - b).max() for a, b in pairs(old, new)) > 1e-4
+
+
+def pairs(a, b):
+    return zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+
+
+def test_damaged_weights_are_not_started_from(whole_run, tmp_path):
+    config, whole = whole_run
+    shutil.copytree(whole, tmp_path / "copy")
+    flip_a_byte(tmp_path / "copy/steps/8/state")
+    config = config.copy_and_resolve_references()
+    config.init_from = str(tmp_path / "copy")
+    with pytest.raises(UserError, match="the checkpoint is damaged"):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_resumed_on_other_pictures(tiny_config, photo_folder, tmp_path):
+    tiny_config.data.source = f"folder:{photo_folder}"
+    train_until_stopped(tiny_config, tmp_path / "run", 0)
+    for index in range(12):
+        name = f"photo_{index:02d}.png"
+        shutil.copy(photo_folder / name, photo_folder / f"new_{name}")
+    with pytest.raises(UserError, match="trained on other pictures"):
+        loop.train(tiny_config, tmp_path / "run")
+
+
+def test_epochs_of_a_phase_that_is_over_cannot_change(whole_run, tmp_path):
+    config, whole = whole_run
+    shutil.copytree(whole, tmp_path / "run")
+    config = config.copy_and_resolve_references()
+    config.phases.pretraining.epochs = 3
+    with pytest.raises(UserError, match="only epochs of the running and later phases may change"):
+        loop.train(config, tmp_path / "run")
+
+
+def test_the_best_of_a_run_that_was_here_before_is_not_shipped(whole_run, tmp_path):
+    config, whole = whole_run
+    shutil.copytree(whole / "best", tmp_path / "run/best")
+    config = config.copy_and_resolve_references()
+    config.seed = 7
+    loop.train(config, tmp_path / "run")
+    (best,) = (tmp_path / "run/best").iterdir()
+    (old,) = (whole / "best").iterdir()
+    assert (best / "checksums.json").read_text() != (old / "checksums.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -196,6 +262,39 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
         chex.assert_tree_all_finite(read_state(tmp_path / "run", int(step.name)))
 
 
+@pytest.mark.parametrize("epochs_of_pretraining", [0, 1])
+def test_weights_that_are_not_finite_are_never_saved(tiny_config, tmp_path, epochs_of_pretraining):
+    # One step an epoch, whose own loss is that of the good weights before it.
+    tiny_config.ema_decay = 0.0
+    tiny_config.batch_size = 16
+    tiny_config.generator_optimizer.learning_rate = 1e38
+    tiny_config.phases.pretraining.epochs = epochs_of_pretraining
+    with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1"):
+        loop.train(tiny_config, tmp_path / "run")
+    assert list((tmp_path / "run/steps").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("critic.norm", "batch", "set config.critic.norm to instance or none"),
+        ("critic.norm", "foo", "config.critic.norm is 'foo'"),
+        ("critic.name", "", "needs a critic"),
+        ("generator.widths", (0, 4), "give positive numbers"),
+        ("phases.adversarial.generator_steps", 0, "generator_steps >= 1"),
+        ("log_every_steps", 0, "config.log_every_steps=0"),
+        ("ema_decay", 2.0, "config.ema_decay=2.0"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_written(
+    tiny_config, tmp_path, field, value, message
+):
+    tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        loop.train(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_small_folder_shrinks_the_batch_and_says_so(tiny_config, photo_folder, tmp_path, capsys):
     tiny_config.data.source = f"folder:{photo_folder}"
     tiny_config.batch_size = 64
@@ -225,6 +324,13 @@ def test_a_folder_of_something_else_is_left_alone(tiny_config, tmp_path):
     with pytest.raises(UserError, match=r"has steps but no config\.json"):
         loop.train(tiny_config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["steps"]
+
+
+def test_the_config_of_another_program_is_left_alone(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "other"}')
+    with pytest.raises(UserError, match="belongs to another program"):
+        loop.train(tiny_config, tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "other"}'
 
 
 def test_a_workdir_that_cannot_be_written_is_an_error(tiny_config, tmp_path):
