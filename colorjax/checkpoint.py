@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import serialization, traverse_util
 
 from colorjax.console import notice
@@ -156,8 +157,9 @@ def restore_item(folder: Path, item: str, abstract: Any) -> Any:
     """
     path = _find_item(folder, item)
     with ocp.StandardCheckpointer() as checkpointer, _naming_damage(path):
-        metadata = checkpointer.metadata(path).item_metadata
-        _check_fit(path, getattr(metadata, "tree", metadata), abstract)
+        # The checkpointer's own `metadata` warns of what an item never has.
+        found = ocp.StandardCheckpointHandler().metadata(epath.Path(path))
+        _check_fit(path, found.tree, abstract)
         return checkpointer.restore(path, abstract)
 
 
