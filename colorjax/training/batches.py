@@ -1,0 +1,96 @@
+"""The pictures of a run, as the batches that this process gives."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from colorjax import data, evaluation, parallel, sheets
+from colorjax.console import notice
+from colorjax.training.reporting import save_whole
+from colorjax.training.resuming import hash_names
+
+
+class RunPictures:
+    """Decoded pictures, divided into batches for one run.
+
+    Attributes:
+      pictures: all of them.
+      batch_size: pictures in a global batch, shrunk where there are fewer.
+      steps_per_epoch: whole batches in an epoch.
+      originals: the samples, uint8 (N, S, S, 3): evenly spaced validation pictures.
+
+    Raises:
+      UserError: if there are no pictures, or they can't be shared by the devices.
+    """
+
+    def __init__(self, config: ConfigDict, mesh: Mesh) -> None:
+        self._data, self._mesh = config.data, mesh
+        self.pictures = data.load_pictures(config.data, config.image_size)
+        self._train = data.split_indices(self.pictures, "train")
+        self._validation = data.split_indices(self.pictures, "validation")
+        self.batch_size = parallel.fit_batch_size(config.batch_size, len(self._train), mesh)
+        if self.batch_size < config.batch_size:
+            notice(
+                f"warning: {len(self._train)} training pictures are fewer than a batch: batches "
+                f"of {self.batch_size}"
+            )
+        self.steps_per_epoch = data.steps_per_epoch(len(self._train), self.batch_size)
+        self._samples = _spread(self._validation, config.sample_images)
+        self.originals = self.pictures.images[self._samples]
+
+    @property
+    def training_set(self) -> str:
+        """A hash of the names of the training pictures."""
+        return hash_names([self.pictures.names[index] for index in self._train])
+
+    def training_batches(self, start_step: int) -> Iterator[np.ndarray]:
+        """Return this process's blocks of the shuffled batches, from a step on, without end."""
+        return data.make_training_batches(
+            self.pictures.images,
+            self._train,
+            batch_size=self.batch_size,
+            seed=self._data.shuffle_seed,
+            start_step=start_step,
+            process_index=parallel.process_index(),
+            process_count=parallel.process_count(),
+            threads=self._data.threads,
+            prefetch=self._data.prefetch,
+        )
+
+    def validation_batches(self) -> evaluation.Batches:
+        """Return this process's blocks of the validation pictures and their masks."""
+        return self._evaluation_batches(self._validation, self.batch_size)
+
+    def sample_block(self) -> np.ndarray:
+        """Return this process's block of the samples, padded to a batch for all devices."""
+        size = parallel.round_up_to_devices(len(self._samples), self._mesh)
+        return next(iter(self._evaluation_batches(self._samples, size)))[0]
+
+    def draw_samples(self, colored: np.ndarray, path: Path) -> None:
+        """Write a sheet of the samples: grey, colourised, original."""
+        rows = [evaluation.gray_images(self.originals), colored, self.originals]
+        save_whole(path, sheets.make_grid(rows).save)
+
+    def describe(self) -> str:
+        """Return how many pictures there are of each split."""
+        counts = [f"{len(indices)} {name}" for name, indices in self.pictures.splits.items()]
+        skipped = f"; {len(self.pictures.skipped)} skipped" if self.pictures.skipped else ""
+        return f"pictures of {self._data.source}: {', '.join(counts)}{skipped}"
+
+    def _evaluation_batches(self, indices: np.ndarray, batch_size: int) -> evaluation.Batches:
+        return data.make_evaluation_batches(
+            self.pictures.images,
+            indices,
+            batch_size=batch_size,
+            process_index=parallel.process_index(),
+            process_count=parallel.process_count(),
+        )
+
+
+def _spread(indices: np.ndarray, count: int) -> np.ndarray:
+    """Return at most `count` of the indices, evenly spaced: the same every time."""
+    places = np.linspace(0, len(indices) - 1, min(count, len(indices)))
+    return indices[places.round().astype(int)]

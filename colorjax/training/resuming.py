@@ -1,0 +1,143 @@
+"""What the host carries on, and whether a run's folder may be gone on with."""
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from colorjax import checkpoint, configuration
+from colorjax.errors import UserError
+from colorjax.training.assembly import Phase, create_phases, phase_at
+from colorjax.training.state import TrainState, restart_schedules
+
+
+@dataclasses.dataclass
+class HostState:
+    """What the host carries on from step to step; saved as JSON with every checkpoint.
+
+    Attributes:
+      training_set: a hash of the names of the training pictures.
+      batch_size: pictures in a batch.
+      step: batches trained on so far.
+      best_psnr: on validation, in dB, at `best_step`.
+      best_step: where it was reached.
+      sums: of each metric over the epoch so far.
+      counts: how many values each sum is of.
+    """
+
+    training_set: str
+    batch_size: int
+    step: int = 0
+    best_psnr: float = -math.inf
+    best_step: int = 0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def add(self, values: dict[str, float]) -> None:
+        """Add one step's metrics to the epoch's."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take_means(self) -> dict[str, float]:
+        """Return the epoch's means and begin the next epoch."""
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+    def check_same_data(self, now: "HostState", workdir: Path) -> None:
+        """Check that a run goes on with the pictures and batches that it began with.
+
+        Raises:
+          UserError: if it doesn't.
+        """
+        if self.training_set != now.training_set:
+            raise UserError(
+                f"{workdir} was trained on other pictures than config.data.source holds now: "
+                "restore them, or name another --workdir."
+            )
+        if self.batch_size != now.batch_size:
+            raise UserError(
+                f"{workdir} was trained in batches of {self.batch_size}, which shrink to "
+                f"{now.batch_size} on this number of devices: resume on as many as before."
+            )
+
+
+def hash_names(names: Sequence[str]) -> str:
+    """Return a hash of pictures' names in their order."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Check that a run may be started or gone on with in a folder; nothing is written.
+
+    Raises:
+      UserError: if the folder belongs to another run or program, or can't be written.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"{workdir} is a file: name a folder with --workdir.")
+    if (workdir / configuration.CONFIG_FILE).is_file():
+        before = configuration.read_config(workdir)
+        if "phase_order" not in before:
+            raise UserError(f"{workdir} belongs to another program: name another --workdir.")
+        if checkpoint.has_steps(workdir):
+            configuration.check_resumable(before, config, workdir)
+    elif (workdir / "steps").exists():
+        raise UserError(f"{workdir} has steps but no config.json: name another --workdir.")
+    nearest = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"{workdir} can't be written: name another folder with --workdir.")
+
+
+def check_past_phases(workdir: Path, phases: tuple[Phase, ...], epoch: int) -> None:
+    """Check that the config divides the epochs that are over as `config.json` there does.
+
+    Args:
+      workdir: the run's folder.
+      phases: as the config has them now.
+      epoch: the last that was trained in, from 0.
+
+    Raises:
+      UserError: if an epoch that is over now belongs to another phase.
+    """
+    each = (create_phases(configuration.read_config(workdir)), phases)
+    before, now = (phase_at(one, epoch) for one in each)
+    if (before.name, before.first_epoch) != (now.name, now.first_epoch):
+        raise UserError(
+            f"{workdir} was in phase {before.name} at epoch {epoch + 1}, which is now in "
+            f"{now.name}: only epochs of the running and later phases may change."
+        )
+
+
+def create_workdir(workdir: Path) -> None:
+    """Create a run's folder.
+
+    Raises:
+      UserError: if it can't be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{workdir} can't be written ({error.strerror}): name another folder with --workdir."
+        ) from error
+
+
+def read_initial_state(source: str, abstract: TrainState) -> TrainState:
+    """Return an earlier run's weights and optimisers as the state of step 0.
+
+    Args:
+      source: a run's folder, or `DIR@STEP`.
+      abstract: the expected state, as shapes with shardings.
+
+    Raises:
+      UserError: if there is no such run, or it is damaged or doesn't fit.
+    """
+    folder, step = checkpoint.parse_model_name(source)
+    configuration.read_config(folder)
+    state = checkpoint.restore_state(checkpoint.find_step(folder, step, best=False), abstract)
+    return restart_schedules(state)
