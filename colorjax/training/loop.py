@@ -90,6 +90,9 @@ class Run:
         self.store = checkpoint.CheckpointStore(self.workdir, fields.keep, keep_period)
         self._resume()
         self.store.forget_other_bests(self.host.best_step)
+        if 0 < self.host.step == self.host.best_step:
+            # The run may have been killed between saving this step and saving it as the best.
+            self.store.save_best(self.host.step, self._networks())
         if self.leads:
             configuration.save_config(self.config, self.workdir)
         self.log = reporting.MetricsLog(self.workdir, self.host.step) if self.leads else None
@@ -214,12 +217,17 @@ class Run:
 
     def _save(self, epoch: int, is_best: bool = False) -> None:
         self._take_pending(epoch)
-        networks = {"generator": self.state.inference_variables}
-        if self.state.critic is not None:
-            networks["critic"] = self.state.critic.variables
+        networks = self._networks()
         self.store.save(self.host.step, self.state, networks, dataclasses.asdict(self.host))
         if is_best:
             self.store.save_best(self.host.step, networks)
+
+    def _networks(self) -> dict[str, Any]:
+        """Return what is evaluated and shipped."""
+        networks = {"generator": self.state.inference_variables}
+        if self.state.critic is not None:
+            networks["critic"] = self.state.critic.variables
+        return networks
 
     def _create_state(self) -> TrainState:
         """Return the state before the first step: new, or with an earlier run's weights."""

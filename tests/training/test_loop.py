@@ -205,6 +205,17 @@ def test_epochs_of_a_phase_that_is_over_cannot_change(whole_run, tmp_path):
         loop.train(config, tmp_path / "run")
 
 
+def test_a_best_that_a_kill_kept_from_being_saved_is_saved_on_resuming(whole_run, tmp_path):
+    config, _ = whole_run
+    config = config.copy_and_resolve_references()
+    config.phases.adversarial.epochs = 0
+    loop.train(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/best/4")
+    loop.train(config, tmp_path / "run")
+    best = tmp_path / "run/best/4/checksums.json"
+    assert set(json.loads(best.read_text())) > {"generator/_METADATA"}
+
+
 def test_the_best_of_a_run_that_was_here_before_is_not_shipped(whole_run, tmp_path):
     config, whole = whole_run
     shutil.copytree(whole / "best", tmp_path / "run/best")
