@@ -1,5 +1,7 @@
 """Tiny configs and pictures that many tests share."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,13 @@ from PIL import Image
 from colorjax import configuration
 
 ROOT = Path(__file__).parents[1]
+
+# Many tests, and the programs that they start, compile the same tiny steps: once is enough. JAX
+# reads these when it is imported, which nothing above does.
+_COMPILED = tempfile.TemporaryDirectory(prefix="colorjax-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Draw grey, colourised and original photos of a test split, every k-th of them.
+"""Draw photos of a test split, every k-th of them: grey, as each model colours them, original.
 
-python tools/result_sheet.py --model checkpoints/wgan-small --every 100 --output sheet.jpg
+python tools/result_sheet.py --models wgan-small wgan-small@2889 --every 100 --output sheet.jpg
 """
 
 import argparse
@@ -17,27 +17,26 @@ from colorjax.colorize.pictures import read_picture
 def main() -> None:
     """Draw the sheet that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a run trained on a folder of photos")
-    parser.add_argument("--data", help="folder:PATH; default: what the model was trained on")
+    parser.add_argument("--models", nargs="+", required=True, help="runs, or RUN@STEP")
+    parser.add_argument("--data", help="folder:PATH; default: what the first was trained on")
     parser.add_argument("--split", default="test")
     parser.add_argument("--every", type=int, default=100, help="take every k-th picture")
-    parser.add_argument("--side", type=int, default=160, help="pixels of each square cut")
-    parser.add_argument("--columns", type=int, default=6, help="pictures beside one another")
+    parser.add_argument("--side", type=int, default=120, help="pixels of each square cut")
+    parser.add_argument("--columns", type=int, default=10, help="pictures beside one another")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     originals = read_originals(arguments)
-    colored = np.stack(list(Colorizer.load(arguments.model).colorize_many(originals)))
-    gray = evaluation.gray_images(originals)
-    rows = []
-    for start in range(0, len(originals), arguments.columns):
-        part = slice(start, start + arguments.columns)
-        rows += [gray[part], colored[part], originals[part]]
+    colorizers = [Colorizer.load(model) for model in arguments.models]
+    colored = [np.stack(list(each.colorize_many(originals))) for each in colorizers]
+    kinds = [evaluation.gray_images(originals), *colored, originals]
+    starts = range(0, len(originals), arguments.columns)
+    rows = [kind[start : start + arguments.columns] for start in starts for kind in kinds]
     sheets.make_grid(rows).save(arguments.output, quality=88)
 
 
 def read_originals(arguments: argparse.Namespace) -> np.ndarray:
     """Return the chosen photos, cut to their middle square: uint8 (N, side, side, 3)."""
-    config = find_model(arguments.model).config
+    config = find_model(arguments.models[0]).config
     if arguments.data:
         config.data.source = arguments.data
     root = Path(config.data.source.removeprefix("folder:"))
