@@ -15,7 +15,9 @@ normal); an average of the generator (decay 0.999) is what is evaluated and ship
 `--config.ema_decay=0` switches it off; pictures are shuffled anew every epoch; a last batch that
 is not full is left out of its epoch.
 
-Results: see docs/results.md.
+Results (docs/results.md has the whole of it, and the machine): `small` on Flowers-102 reached PSNR
+19.9 dB after L1 and, more colourful, 19.7 after one epoch of WGAN-GP, where the best constant
+colour has 18.7; `tiny` 20.7 dB, where that has 15.2. The full recipe has not been run yet.
 """
 
 from ml_collections import ConfigDict
