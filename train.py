@@ -30,6 +30,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         if not flags.FLAGS["config"].present:
             raise UserError("Name a recipe: --config configs/wgan.py.")
         list(_CONFIG.value)  # a recipe that could not be read raises only when it is used
+    except SystemExit:
+        sys.exit(0)  # --help was asked for and given, which absl calls a failure
     except AttributeError as error:
         problem = str(error).strip("\"'").replace("\\'", "'").replace("\\n", " ")
         raise UserError(

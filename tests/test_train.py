@@ -55,6 +55,13 @@ def test_a_wrong_call_gets_one_sentence(arguments, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_is_no_failure():
+    process = start("--help")
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert "--workdir" in output
+
+
 def test_ctrl_c_before_the_first_step_ends_the_run(tmp_path):
     cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
     arguments = (*TINY, cache, f"--workdir={tmp_path / 'run'}", "--config.data.garden_images=9000")
