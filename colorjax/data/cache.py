@@ -130,8 +130,8 @@ def _report_skipped(source: Source, index: Index) -> tuple[Skipped, ...]:
         for item in source.items
         if item.name in index.broken
     ]
-    for name, reason in ((each.name, each.reason) for each in skipped):
-        notice(f"Skipped {name}: {reason}.")
+    for each in skipped:
+        notice(f"Skipped {each.name}: {each.reason}.")
     return tuple(skipped)
 
 

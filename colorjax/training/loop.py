@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,6 @@ class Run:
         self.state = self._create_state()
         self.host = HostState(self.pictures.training_set, self.pictures.batch_size)
         self._open_workdir()
-        self.baselines = evaluation.evaluate_baselines(self.pictures.validation_batches, self.mesh)
         self.progress = reporting.Progress(
             self.epochs * self.steps_per_epoch * self.pictures.batch_size,
             self.host.step * self.pictures.batch_size,
@@ -236,18 +235,19 @@ class Run:
         state = parallel.replicate(state, self.mesh)
         source = self.config.init_from
         if source and not checkpoint.has_steps(self.workdir):
-            state = read_initial_state(source, self._abstract_state())
+            state = read_initial_state(source, self._abstract_state)
             self._say(f"starting from the weights and optimisers of {source}")
         return state
 
+    @cached_property
     def _abstract_state(self) -> TrainState:
-        """Return the state's shapes, as restoring needs them."""
+        """The state's shapes, as restoring needs them; traced once, which takes a while."""
         create = partial(create_state, self.parts, self.config.image_size)
         shapes = jax.eval_shape(create, jax.random.key(0))
         return checkpoint.with_sharding(shapes, parallel.replicated(self.mesh))
 
     def _resume(self) -> None:
-        restored = self.store.restore_newest(self._abstract_state())
+        restored = self.store.restore_newest(self._abstract_state)
         if restored is not None:
             self.state, progress = restored
             fresh, self.host = self.host, HostState(**progress)
@@ -261,7 +261,7 @@ class Run:
         size = self.config.image_size
         images = jax.ShapeDtypeStruct((self.pictures.batch_size, size, size, 3), np.uint8)
         for step in self._steps.values():
-            step.eval_shape(self._abstract_state(), images)
+            step.eval_shape(self._abstract_state, images)
 
     def _stop_early(self, interruption: Interruption) -> int:
         self.store.wait()
@@ -275,7 +275,7 @@ class Run:
             say(line)
 
     def _say_start(self) -> None:
-        state = self._abstract_state()
+        state = self._abstract_state
         self._say(f"devices: {parallel.describe_devices()}")
         count = models.count_parameters(state.generator.params)
         self._say(f"generator {self.config.generator.name}: {count:,} parameters")
@@ -300,12 +300,13 @@ class Run:
         )
 
     def _say_summary(self, seconds: float) -> None:
+        baselines = evaluation.evaluate_baselines(self.pictures.validation_batches, self.mesh)
         self._say(
             f"done: {self.host.step} steps, {reporting.format_time(seconds)} in this start, "
             f"{len(self.pictures.pictures.skipped)} pictures skipped\n"
             f"best validation PSNR {self.host.best_psnr:.2f} dB at step {self.host.best_step} "
-            f"(grey {self.baselines['gray_psnr']:.2f}, best constant colour "
-            f"{self.baselines['constant_psnr']:.2f}; photos' colourfulness "
-            f"{self.baselines['colorfulness_real']:.1f})\n"
+            f"(grey {baselines['gray_psnr']:.2f}, best constant colour "
+            f"{baselines['constant_psnr']:.2f}; photos' colourfulness "
+            f"{baselines['colorfulness_real']:.1f})\n"
             f"checkpoints, samples/, plots/ and metrics.jsonl are in {self.workdir}"
         )

@@ -141,7 +141,7 @@ class WGANGP:
 
         def gan_loss(prediction: jax.Array) -> Metrics:
             image = parts.codec.critic_image(example[0], prediction)
-            scores = _scores(predict(critic, critic_state.variables, image))
+            scores = predict(critic, critic_state.variables, image)
             return {"gan_loss": jnp.mean(losses.wasserstein_generator_loss(scores))}
 
         generator, metrics = _update_generator(
