@@ -13,6 +13,9 @@ def get_config() -> ConfigDict:
     config.dtype = "float32"  # of the networks' arithmetic: float32 or bfloat16
     config.ema_decay = 0.999  # of the generator's average, per step; 0 switches it off
     config.init_from = ""  # a run's folder (or DIR@STEP) whose weights and optimisers to start from
+    config.pretrained = ""  # the encoder's weights: FILE.npz, FILE.safetensors or hf://OWNER/NAME
+    config.steps_per_epoch = 0  # batches; 0: each training picture once an epoch
+    config.patience = 0  # epochs without a lower validation loss before stopping; 0: never stop
     config.data = data()
     config.generator = ConfigDict({"name": "unet", "widths": (64, 128, 256, 512, 1024)})
     config.critic = ConfigDict({"name": "wgan", "widths": (), "norm": "instance"})
@@ -33,11 +36,17 @@ def data() -> ConfigDict:
     """Return where pictures come from and how they are prepared."""
     fields = ConfigDict()
     fields.source = "garden"  # folder:PATH, tfds:NAME or garden
+    fields.validation_source = ""  # validate on all pictures of this source; empty: on the split
+    fields.split_rule = ""  # hash, permutation or ordered (test, validation, train); empty: source's
     fields.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test
     fields.split_seed = 42
     fields.shuffle_seed = 0  # of the order of the training pictures
+    fields.load_size = ()  # (height, width) in pixels as loaded; empty: the square image_size
+    fields.crop_size = 0  # side of the middle square cut out (or padded) of that; 0: no cut
     fields.horizontal_flip = 0.5  # probability, on training pictures alone
+    fields.rotation = 0.0  # degrees; training pictures are turned by up to this, either way
     fields.cache_dir = ""  # of the decoded pictures; empty: ~/.cache/colorjax
+    fields.tfds_split = ""  # of TFDS: the one split to use; empty: all
     fields.tfds_dir = ""  # where TFDS keeps its data; empty: ~/tensorflow_datasets
     fields.manual_dir = ""  # where archives placed by hand lie; empty: nowhere
     fields.garden_images = 1000  # pictures that `garden` draws
