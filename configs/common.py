@@ -37,7 +37,7 @@ def data() -> ConfigDict:
     fields = ConfigDict()
     fields.source = "garden"  # folder:PATH, tfds:NAME or garden
     fields.validation_source = ""  # validate on all pictures of this source; empty: on the split
-    fields.split_rule = ""  # hash, permutation or ordered (test, validation, train); empty: source's
+    fields.split_rule = ""  # hash, permutation or ordered (test first); empty: the source's
     fields.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test
     fields.split_seed = 42
     fields.shuffle_seed = 0  # of the order of the training pictures
