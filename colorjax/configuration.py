@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from colorjax.errors import UserError
+from colorjax.files import write_whole
 
 CONFIG_FILE = "config.json"
 
@@ -69,9 +70,8 @@ def default_workdir(recipe: str) -> Path:
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
     """Write `config.json` into a run's folder, whole or not at all."""
-    temporary = workdir / f".{CONFIG_FILE}.tmp"
-    temporary.write_text(config.to_json(indent=2) + "\n")
-    temporary.replace(workdir / CONFIG_FILE)
+    text = config.to_json(indent=2) + "\n"
+    write_whole(workdir / CONFIG_FILE, lambda draft: draft.write_text(text))
 
 
 def read_config(folder: Path) -> ConfigDict:

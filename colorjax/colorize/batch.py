@@ -1,7 +1,6 @@
 """Many files coloured in one go: what can be done is done, what can't is named."""
 
 import contextlib
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from colorjax.colorize.pictures import read_picture, save_picture
 from colorjax.console import notice
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
+from colorjax.files import check_folder, create_folder
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def colorize_files(
     inputs, problems = find_inputs(names, output)
     targets = plan_outputs(inputs, output, extension)
     jobs = [Job(item.path, target) for item, target in zip(inputs, targets, strict=True)]
-    _check_writable(output)
+    check_folder(output, "--output")
     report = Report(len(jobs) + len(problems))
     for problem in problems:
         report.failed(problem.name, problem.reason)
@@ -143,25 +143,11 @@ def _colorize_jobs(
                 report.done(job)
 
 
-def _check_writable(output: Path) -> None:
-    """Raise a UserError if the folder can't be made or written in."""
-    path = output.absolute()
-    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{output} can't be written: name another folder with --output.")
-
-
 @contextlib.contextmanager
 def _created(folder: Path) -> Iterator[None]:
     """Create a folder, and take it away again if nothing came into it."""
     existed = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = explain(error)
-        raise UserError(
-            f"{folder} can't be written ({reason}): name another folder with --output."
-        ) from error
+    create_folder(folder, "--output")
     try:
         yield
     finally:

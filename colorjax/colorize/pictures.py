@@ -11,6 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from colorjax.data.decode import explain, to_rgb
 from colorjax.errors import UserError
+from colorjax.files import write_whole
 
 Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 
@@ -49,16 +50,8 @@ def save_picture(image: np.ndarray, path: Path) -> None:
       OSError: if it can't be written.
       ValueError: if the format can't hold it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     options: dict[str, Any] = {"quality": 95} if path.suffix == ".jpg" else {}
-    try:
-        Image.fromarray(image).save(
-            temporary, Image.registered_extensions()[path.suffix], **options
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda draft: Image.fromarray(image).save(draft, **options))
 
 
 def _check_array(array: np.ndarray) -> np.ndarray:

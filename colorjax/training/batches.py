@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from colorjax import data, evaluation, parallel, sheets
 from colorjax.console import notice
-from colorjax.training.reporting import save_whole
+from colorjax.files import write_whole
 from colorjax.training.resuming import hash_names
 
 
@@ -72,7 +72,7 @@ class RunPictures:
     def draw_samples(self, colored: np.ndarray, path: Path) -> None:
         """Write a sheet of the samples: grey, colourised, original."""
         rows = [evaluation.gray_images(self.originals), colored, self.originals]
-        save_whole(path, sheets.make_grid(rows).save)
+        write_whole(path, sheets.make_grid(rows).save)
 
     def describe(self) -> str:
         """Return how many pictures there are of each split."""

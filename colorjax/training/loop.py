@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from colorjax import checkpoint, configuration, evaluation, models, parallel
 from colorjax.console import say
 from colorjax.errors import TrainingError
+from colorjax.files import create_folder
 from colorjax.training import reporting
 from colorjax.training.assembly import Phase, create_parts, create_phases, phase_at
 from colorjax.training.batches import RunPictures
@@ -23,7 +24,6 @@ from colorjax.training.resuming import (
     HostState,
     check_past_phases,
     check_workdir,
-    create_workdir,
     read_initial_state,
 )
 from colorjax.training.state import TrainState, create_state
@@ -83,7 +83,7 @@ class Run:
 
     def _open_workdir(self) -> None:
         """Resume what is there, or begin; from here on the folder is this run's."""
-        create_workdir(self.workdir)
+        create_folder(self.workdir, "--workdir")
         fields = self.config.checkpoint
         keep_period = fields.keep_every_epochs * self.steps_per_epoch
         self.store = checkpoint.CheckpointStore(self.workdir, fields.keep, keep_period)

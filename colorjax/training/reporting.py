@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from colorjax.console import say
+from colorjax.files import write_whole
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
 _PLOTS = {
@@ -145,19 +146,10 @@ def draw_plots(workdir: Path) -> None:
             axes.legend(fontsize="small")
         else:
             axes.set_axis_off()
-    save_whole(workdir / "plots" / "losses.png", figure.savefig)
-
-
-def save_whole(path: Path, save: Any) -> None:
-    """Call `save` on a temporary file beside `path`, then move it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    save(temporary)
-    temporary.replace(path)
+    write_whole(workdir / "plots" / "losses.png", figure.savefig)
 
 
 def _cut_back(path: Path, step: int) -> None:
     kept = [line for line in read_metrics(path) if line["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    temporary.replace(path)
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    write_whole(path, lambda draft: draft.write_text(text))

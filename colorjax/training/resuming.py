@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration
 from colorjax.errors import UserError
+from colorjax.files import check_folder
 from colorjax.training.assembly import Phase, create_phases, phase_at
 from colorjax.training.state import TrainState, restart_schedules
 
@@ -88,9 +88,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
             configuration.check_resumable(before, config, workdir)
     elif (workdir / "steps").exists():
         raise UserError(f"{workdir} has steps but no config.json: name another --workdir.")
-    nearest = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UserError(f"{workdir} can't be written: name another folder with --workdir.")
+    check_folder(workdir, "--workdir")
 
 
 def check_past_phases(workdir: Path, phases: tuple[Phase, ...], epoch: int) -> None:
@@ -111,20 +109,6 @@ def check_past_phases(workdir: Path, phases: tuple[Phase, ...], epoch: int) -> N
             f"{workdir} was in phase {before.name} at epoch {epoch + 1}, which is now in "
             f"{now.name}: only epochs of the running and later phases may change."
         )
-
-
-def create_workdir(workdir: Path) -> None:
-    """Create a run's folder.
-
-    Raises:
-      UserError: if it can't be made.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{workdir} can't be written ({error.strerror}): name another folder with --workdir."
-        ) from error
 
 
 def read_initial_state(source: str, abstract: TrainState) -> TrainState:

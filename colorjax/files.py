@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all, and whether a place can be written."""
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from colorjax.errors import UserError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a hidden file beside `path`, then move it there; folders are created.
+
+    Args:
+      path: of the file.
+      write: takes the hidden file's path, whose suffix is that of `path`, since libraries know a
+        format by it.
+
+    Raises:
+      OSError: if it can't be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{uuid.uuid4().hex}.tmp{path.suffix}")
+    try:
+        write(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Check that a folder is there, or could be made, and may be written in; nothing is written.
+
+    Args:
+      folder: that a command is to write in.
+      option: of the command that names another one, such as `--output`.
+
+    Raises:
+      UserError: if it may not be.
+    """
+    path = folder.absolute()
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{folder} can't be written: name another folder with {option}.")
+
+
+def create_folder(folder: Path, option: str) -> None:
+    """Create a folder and those above it; see `check_folder`.
+
+    Raises:
+      UserError: if it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"{folder} can't be written ({reason}): name another folder with {option}."
+        ) from error
