@@ -85,6 +85,22 @@ class Colorizer:
         size = self._check_arguments(size, saturation)
         return self._iterate(images, size, saturation)
 
+    def predict_ab(self, image: Picture, *, size: int | None = None) -> np.ndarray:
+        """Return the color that the network predicts, before it is joined with a lightness.
+
+        Args:
+          image: see `colorize`.
+          size: likewise.
+
+        Returns:
+          float32 (size, size, 2): a and b in CIE units, over the whole picture.
+
+        Raises:
+          UserError: if the picture can't be read, or the size is out of range.
+        """
+        size = self._check_arguments(size, 1.0)
+        return self._predict_batch([read_picture(image)], parallel.round_up_to_devices(1), size)[0]
+
     def _iterate(
         self, images: Iterable[Picture], size: int, saturation: float
     ) -> Iterator[np.ndarray]:
@@ -96,7 +112,13 @@ class Colorizer:
     def _colorize_batch(
         self, images: list[np.ndarray], length: int, size: int, saturation: float
     ) -> Iterator[np.ndarray]:
-        """Yield the pictures in colour; the batch is padded to `length`, so compiled once."""
+        """Yield the pictures in colour."""
+        predicted = self._predict_batch(images, length, size)
+        for image, ab in zip(images, predicted, strict=False):
+            yield join_lightness(image, ab, saturation)
+
+    def _predict_batch(self, images: list[np.ndarray], length: int, size: int) -> np.ndarray:
+        """Return their ab; the batch is padded to `length`, so compiled once."""
         squares = np.zeros((length, size, size, 3), np.uint8)
         for square, image in zip(squares, images, strict=False):
             square[:] = _squash(image, size)
@@ -104,8 +126,7 @@ class Colorizer:
         predicted = np.asarray(self._predict(self._variables, batch))
         if not np.isfinite(predicted).all():
             raise UserError("The model predicts no finite colours: its weights are damaged.")
-        for image, ab in zip(images, predicted, strict=False):
-            yield join_lightness(image, ab, saturation)
+        return predicted
 
     def _check_arguments(self, size: int | None, saturation: float) -> int:
         """Return the size to use.

@@ -52,6 +52,12 @@ def test_any_shape_gets_the_colour_that_the_model_predicts(
     assert np.abs(expected - result).max() <= 1
 
 
+def test_predicted_ab_is_the_networks_own(constant_colorizer: Colorizer) -> None:
+    ab = constant_colorizer.predict_ab(draw(30, 50), size=32)
+    assert ab.shape == (32, 32, 2)
+    np.testing.assert_allclose(ab, np.broadcast_to(CONSTANT, ab.shape), rtol=1e-5)
+
+
 def test_lightness_is_kept_where_the_colour_can_not_be_shown(
     constant_colorizer: Colorizer,
 ) -> None:
