@@ -1,5 +1,6 @@
 """Networks: Flax modules, their registries, and what a config chooses of them."""
 
+from colorjax.models.celeba import CelebAAutoencoder, CelebADecoder
 from colorjax.models.critics import PatchGAN, WGANCritic
 from colorjax.models.networks import (
     Networks,
@@ -16,6 +17,8 @@ __all__ = [
     "CRITICS",
     "DTYPES",
     "GENERATORS",
+    "CelebAAutoencoder",
+    "CelebADecoder",
     "Networks",
     "PatchGAN",
     "UNet",

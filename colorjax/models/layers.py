@@ -29,6 +29,11 @@ def max_pool_2x2(features: jax.Array) -> jax.Array:
     return jnp.maximum(top, bottom)
 
 
+def upsample_2x2(features: jax.Array) -> jax.Array:
+    """Double height and width by repeating each pixel: (B, H, W, C) to (B, 2H, 2W, C)."""
+    return features.repeat(2, axis=1).repeat(2, axis=2)
+
+
 class UpConv2x2(nn.Module):
     """Transposed convolution 2x2 with stride 2 and bias: (B, H, W, C) to (B, 2H, 2W, features).
 
@@ -52,10 +57,12 @@ class UpConv2x2(nn.Module):
         return blocks.reshape(batch, 2 * height, 2 * width, self.features) + bias
 
 
-def batch_norm(train: bool, dtype: Any, **options: Any) -> nn.BatchNorm:
-    """Return a BatchNorm with PyTorch's constants (momentum 0.9 here is 0.1 there)."""
+def batch_norm(
+    train: bool, dtype: Any, momentum: float = 0.9, epsilon: float = 1e-5, **options: Any
+) -> nn.BatchNorm:
+    """Return a BatchNorm, by default with PyTorch's constants (momentum 0.9 here is 0.1 there)."""
     return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, **options
+        use_running_average=not train, momentum=momentum, epsilon=epsilon, dtype=dtype, **options
     )
 
 

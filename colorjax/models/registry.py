@@ -8,11 +8,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
+from colorjax.models.celeba import CelebAAutoencoder
 from colorjax.models.critics import PatchGAN, WGANCritic
 from colorjax.models.unet import UNet
 
-GENERATORS: dict[str, type[nn.Module]] = {"unet": UNet}
-CRITICS: dict[str, type[nn.Module]] = {"wgan": WGANCritic, "patchgan": PatchGAN}
+GENERATORS: dict[str, type[nn.Module]] = {
+    "celeba_autoencoder": CelebAAutoencoder,
+    "unet": UNet,
+}
+CRITICS: dict[str, type[nn.Module]] = {
+    "patchgan": PatchGAN,
+    "wgan": WGANCritic,
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
