@@ -7,13 +7,18 @@ from colorjax.data.pipeline import (
     make_training_batches,
     steps_per_epoch,
 )
+from colorjax.data.prepare import Prepare, TrainingPrepare, make_prepare, make_training_prepare
 
 __all__ = [
     "Pictures",
+    "Prepare",
     "Skipped",
+    "TrainingPrepare",
     "load_pictures",
     "make_evaluation_batches",
+    "make_prepare",
     "make_training_batches",
+    "make_training_prepare",
     "split_indices",
     "steps_per_epoch",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from colorjax import data, evaluation, parallel, sheets
+from colorjax import color, data, evaluation, parallel, sheets
 from colorjax.console import notice
 from colorjax.files import write_whole
 from colorjax.training.resuming import hash_names
@@ -20,7 +20,9 @@ class RunPictures:
       pictures: all of them.
       batch_size: pictures in a global batch, shrunk where there are fewer.
       steps_per_epoch: whole batches in an epoch.
-      originals: the samples, uint8 (N, S, S, 3): evenly spaced validation pictures.
+      prepare: makes loaded pictures what the networks are shown, on the device.
+      prepare_training: the same with what is random about training.
+      originals: the samples as prepared, uint8 (N, S, S, 3): evenly spaced validation pictures.
 
     Raises:
       UserError: if there are no pictures, or they can't be shared by the devices.
@@ -38,8 +40,16 @@ class RunPictures:
                 f"of {self.batch_size}"
             )
         self.steps_per_epoch = data.steps_per_epoch(len(self._train), self.batch_size)
+        self.prepare = data.make_prepare(config.data, config.image_size)
+        self.prepare_training = data.make_training_prepare(config.data, config.image_size)
         self._samples = _spread(self._validation, config.sample_images)
-        self.originals = self.pictures.images[self._samples]
+        samples = self.prepare(self.pictures.images[self._samples])
+        self.originals = np.asarray(color.to_image(samples))
+
+    @property
+    def batch_shape(self) -> tuple[int, int, int, int]:
+        """The shape (B, H, W, 3) of a global batch as loaded."""
+        return (self.batch_size, *self.pictures.images.shape[1:])
 
     @property
     def training_set(self) -> str:

@@ -1,0 +1,56 @@
+"""From pictures as they were loaded to what the networks are shown, on the device."""
+
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from colorjax import color
+from colorjax.data import augment
+
+Prepare = Callable[[jax.Array], jax.Array]
+TrainingPrepare = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def make_prepare(data: ConfigDict, image_size: int) -> Prepare:
+    """Return the preparation of pictures to evaluate, in which nothing is random.
+
+    Args:
+      data: the fields of `configs.common.data`; `crop_size` is the side of the middle square
+        that is cut out first, 0 for none.
+      image_size: the side of the squares that come out, in pixels.
+
+    Returns:
+      A function of uint8 (B, H, W, 3) that gives rgb, float32 (B, image_size, image_size, 3).
+    """
+
+    def prepare(images: jax.Array) -> jax.Array:
+        if data.crop_size:
+            images = augment.crop_or_pad(images, data.crop_size)
+        return augment.resize(color.to_rgb(images), image_size)
+
+    return prepare
+
+
+def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
+    """Return the preparation of pictures to train on: they are flipped and turned as well.
+
+    Args:
+      data: as for `make_prepare`; `horizontal_flip` is the flip's probability, `rotation` the
+        largest angle in degrees, 0 for none.
+      image_size: the side of the squares that come out, in pixels.
+
+    Returns:
+      A function of uint8 (B, H, W, 3) and a key that gives rgb, float32 (B, image_size,
+      image_size, 3).
+    """
+    prepare = make_prepare(data, image_size)
+
+    def prepare_training(images: jax.Array, key: jax.Array) -> jax.Array:
+        rgb = prepare(augment.random_horizontal_flip(images, key, data.horizontal_flip))
+        if not data.rotation:
+            return rgb
+        # A key of its own, so that a run flips the same pictures with and without rotation.
+        return augment.random_rotation(rgb, jax.random.fold_in(key, 1), data.rotation)
+
+    return prepare_training
