@@ -1,15 +1,82 @@
 """Losses, elementwise or per image: the caller reduces. Arithmetic is in float32."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
 
+Elementwise = Callable[[jax.Array], jax.Array]
+
 
 def absolute_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """Return |prediction - target|, float32, of the two's common shape."""
     return jnp.abs(jnp.asarray(prediction, jnp.float32) - jnp.asarray(target, jnp.float32))
+
+
+def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Return (prediction - target)^2, float32, of the two's common shape."""
+    return jnp.square(jnp.asarray(prediction, jnp.float32) - jnp.asarray(target, jnp.float32))
+
+
+RECONSTRUCTION_LOSSES = {"absolute": absolute_error, "squared": squared_error}
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """What a critic that tells real from fake minimises, score by score, and the generator.
+
+    Attributes:
+      real: the critic's loss of a real picture's score.
+      fake: the critic's loss of a generated picture's score.
+      generator: the generator's loss of that score.
+      looks_real: whether a score says "real".
+    """
+
+    real: Elementwise
+    fake: Elementwise
+    generator: Elementwise
+    looks_real: Elementwise
+
+
+ADVERSARIAL_LOSSES = {
+    # Binary cross entropy of logits, the generator's in its non-saturating form (Goodfellow et
+    # al. 2014, arXiv:1406.2661).
+    "bce": AdversarialLoss(
+        real=lambda score: jax.nn.softplus(-score),
+        fake=jax.nn.softplus,
+        generator=lambda score: jax.nn.softplus(-score),
+        looks_real=lambda score: score > 0,
+    ),
+    # The same with flipped labels: real is 0 and fake is 1.
+    "flipped_bce": AdversarialLoss(
+        real=jax.nn.softplus,
+        fake=lambda score: jax.nn.softplus(-score),
+        generator=jax.nn.softplus,
+        looks_real=lambda score: score < 0,
+    ),
+    # Mao et al. 2017, arXiv:1611.04076, with the labels 0 and 1.
+    "least_squares": AdversarialLoss(
+        real=lambda score: jnp.square(score - 1),
+        fake=jnp.square,
+        generator=lambda score: jnp.square(score - 1),
+        looks_real=lambda score: score > 0.5,
+    ),
+    # Lim and Ye 2017, arXiv:1705.02894.
+    "hinge": AdversarialLoss(
+        real=lambda score: jax.nn.relu(1 - score),
+        fake=lambda score: jax.nn.relu(1 + score),
+        generator=lambda score: -score,
+        looks_real=lambda score: score > 0,
+    ),
+}
+
+
+def mean_per_image(values: jax.Array) -> jax.Array:
+    """Return the mean of each image's values, (B, ...) to (B,), in float32."""
+    values = jnp.asarray(values, jnp.float32)
+    return jnp.mean(values.reshape(values.shape[0], -1), axis=1)
 
 
 def wasserstein_critic_loss(real_scores: jax.Array, fake_scores: jax.Array) -> jax.Array:
@@ -18,12 +85,12 @@ def wasserstein_critic_loss(real_scores: jax.Array, fake_scores: jax.Array) -> j
     Scores are (B, ...); a map of scores, one a patch, counts by its mean. The loss is the negated
     estimate of the Wasserstein distance (Arjovsky et al. 2017, arXiv:1701.07875).
     """
-    return _score_per_image(fake_scores) - _score_per_image(real_scores)
+    return mean_per_image(fake_scores) - mean_per_image(real_scores)
 
 
 def wasserstein_generator_loss(fake_scores: jax.Array) -> jax.Array:
     """Return each image's negated score, (B,), from scores (B, ...): see the critic's loss."""
-    return -_score_per_image(fake_scores)
+    return -mean_per_image(fake_scores)
 
 
 def gradient_penalty(
@@ -60,8 +127,3 @@ def gradient_penalties(
     # A plain norm has no derivative at zero; this one gives zero there instead of NaN.
     norm = optax.safe_norm(gradient.reshape(gradient.shape[0], -1), 0.0, axis=1)
     return jnp.square(norm - 1.0)
-
-
-def _score_per_image(scores: jax.Array) -> jax.Array:
-    scores = jnp.asarray(scores, jnp.float32)
-    return jnp.mean(scores.reshape(scores.shape[0], -1), axis=1)

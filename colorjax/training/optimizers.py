@@ -6,17 +6,22 @@ from typing import Any
 import optax
 
 from colorjax.errors import UserError
+from colorjax.models.frozen import trainable_labels
 
 
-def make_optimizer(fields: Any, updates: int) -> optax.GradientTransformation:
+def make_optimizer(
+    fields: Any, updates: int, frozen: tuple[str, ...] = ()
+) -> optax.GradientTransformation:
     """Return the optimiser that `config.generator_optimizer` (or critic's) describes.
 
     Args:
       fields: the config's fields of one optimiser; configs/common.py explains each.
       updates: how many updates the whole run makes, for schedules that end.
+      frozen: prefixes of the parameters that are never updated, and for which the optimiser
+        holds no state; see `models.frozen`.
 
     Raises:
-      UserError: for an unknown name or schedule.
+      UserError: for an unknown name or schedule, or a prefix that names nothing.
     """
     schedule = make_schedule(fields, updates)
     adam = {"b1": fields.b1, "b2": fields.b2, "eps": fields.eps}
@@ -28,8 +33,13 @@ def make_optimizer(fields: Any, updates: int) -> optax.GradientTransformation:
         raise UserError(f"Unknown optimizer {fields.name!r}: choose {' or '.join(optimizers)}.")
     optimizer = optimizers[fields.name]()
     if fields.gradient_clip:
-        return optax.chain(optax.clip_by_global_norm(fields.gradient_clip), optimizer)
-    return optimizer
+        optimizer = optax.chain(optax.clip_by_global_norm(fields.gradient_clip), optimizer)
+    if not frozen:
+        return optimizer
+    return optax.multi_transform(
+        {"trainable": optimizer, "frozen": optax.set_to_zero()},
+        lambda params: trainable_labels(params, frozen),
+    )
 
 
 def make_schedule(fields: Any, updates: int) -> optax.Schedule:

@@ -12,7 +12,7 @@ from colorjax import checkpoint, configuration
 from colorjax.errors import UserError
 from colorjax.files import check_folder
 from colorjax.training.assembly import Phase, create_phases, phase_at
-from colorjax.training.state import TrainState, restart_schedules
+from colorjax.training.state import TrainState, restart_schedules, start_average
 
 
 @dataclasses.dataclass
@@ -25,6 +25,8 @@ class HostState:
       step: batches trained on so far.
       best_psnr: on validation, in dB, at `best_step`.
       best_step: where it was reached.
+      best_loss: the lowest validation loss (L1) of an epoch.
+      stale_epochs: how many epochs have ended since without a lower one.
       sums: of each metric over the epoch so far.
       counts: how many values each sum is of.
     """
@@ -34,6 +36,8 @@ class HostState:
     step: int = 0
     best_psnr: float = -math.inf
     best_step: int = 0
+    best_loss: float = math.inf
+    stale_epochs: int = 0
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -48,6 +52,15 @@ class HostState:
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
+
+    def judge_epoch(self, psnr: float, loss: float) -> bool:
+        """Keep an epoch's validation figures; return whether its PSNR is the best so far."""
+        self.stale_epochs = 0 if loss < self.best_loss else self.stale_epochs + 1
+        self.best_loss = min(loss, self.best_loss)
+        is_best = psnr > self.best_psnr
+        if is_best:
+            self.best_psnr, self.best_step = psnr, self.step
+        return is_best
 
     def check_same_data(self, now: "HostState", workdir: Path) -> None:
         """Check that a run goes on with the pictures and batches that it began with.
@@ -125,3 +138,21 @@ def read_initial_state(source: str, abstract: TrainState) -> TrainState:
     configuration.read_config(folder)
     state = checkpoint.restore_state(checkpoint.find_step(folder, step, best=False), abstract)
     return restart_schedules(state)
+
+
+def read_pretrained_encoder(source: str, state: TrainState) -> TrainState:
+    """Return the state with the generator's encoder as a file of weights has it.
+
+    Args:
+      source: see `models.pretrained.load_encoder`.
+      state: before the first step.
+
+    Raises:
+      UserError: if the weights can't be read or don't fit.
+    """
+    from colorjax.models.pretrained import load_encoder
+
+    before = state.generator
+    params, batch_stats = load_encoder(source, before.params, before.batch_stats)
+    generator = before.replace(params=params, batch_stats=batch_stats)
+    return start_average(state.replace(generator=generator))

@@ -25,6 +25,7 @@ class Parts:
     critic: nn.Module | None = None
     critic_optimizer: optax.GradientTransformation | None = None
     ema_decay: float = 0.0
+    steps_per_epoch: int = 1
 
 
 class NetworkState(struct.PyTreeNode):
@@ -83,8 +84,29 @@ def create_state(parts: Parts, image_size: int, key: jax.Array) -> TrainState:
         critic = _create_network(
             parts.critic, parts.critic_optimizer, jnp.zeros((*shape, 3)), critic_key
         )
-    average = jax.tree.map(jnp.copy, generator.variables) if parts.ema_decay else {}
-    return TrainState(jnp.zeros((), jnp.int32), generator, critic, average)
+    average = generator.variables if parts.ema_decay else {}
+    return start_average(TrainState(jnp.zeros((), jnp.int32), generator, critic, average))
+
+
+def start_average(state: TrainState) -> TrainState:
+    """Return the state whose average, where there is one, is the generator as it is now."""
+    if not state.average:
+        return state
+    # A copy: the step is given the state's memory, and no array may be given twice.
+    return state.replace(average=jax.tree.map(jnp.copy, state.generator.variables))
+
+
+def restart_optimizers(
+    parts: Parts, state: TrainState, *, generator: bool, critic: bool
+) -> TrainState:
+    """Return the state with a new optimiser of the generator, the critic, or both."""
+    if generator:
+        opt_state = parts.generator_optimizer.init(state.generator.params)
+        state = state.replace(generator=state.generator.replace(opt_state=opt_state))
+    if critic and state.critic is not None and parts.critic_optimizer is not None:
+        opt_state = parts.critic_optimizer.init(state.critic.params)
+        state = state.replace(critic=state.critic.replace(opt_state=opt_state))
+    return state
 
 
 def restart_schedules(state: TrainState) -> TrainState:

@@ -1,0 +1,89 @@
+"""What every objective offers, and the generator's part, which all of them share."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import losses
+from colorjax.training.state import NetworkState, Parts, TrainState
+
+Metrics = dict[str, jax.Array]
+Example = tuple[jax.Array, jax.Array]  # network input and target
+CriticFunction = Callable[[jax.Array], jax.Array]  # images (B, H, W, 3) to scores (B, ...)
+
+
+class Objective(Protocol):
+    """What the step, the evaluation and the optimisers' schedules need of an objective."""
+
+    @property
+    def generator_steps(self) -> int:
+        """The generator's updates per batch, at least 1."""
+
+    @property
+    def critic_steps(self) -> int:
+        """The critic's updates per batch."""
+
+    def update(
+        self, parts: Parts, state: TrainState, example: Example, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        """Return the state after one batch, and mean metrics."""
+
+    def critic_metrics(
+        self, critic_fn: CriticFunction, real: jax.Array, fake: jax.Array, key: jax.Array
+    ) -> Metrics:
+        """Return what a critic says of real and generated pictures, one value a picture."""
+
+
+def update_generator(
+    parts: Parts,
+    generator: NetworkState,
+    example: Example,
+    key: jax.Array,
+    loss_terms: Callable[[jax.Array], Metrics],
+    weights: Mapping[str, float],
+) -> tuple[NetworkState, Metrics]:
+    """Return the generator after one update, and its metrics.
+
+    Args:
+      parts: networks and optimisers.
+      generator: its state.
+      example: network input and target.
+      key: of dropout.
+      loss_terms: the named, scalar terms of the loss of a prediction.
+      weights: of the terms that the loss sums; terms without a weight are reported only.
+    """
+    network_input, target = example
+
+    def generator_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
+        prediction, batch_stats = generate(
+            parts, generator.replace(params=params), network_input, key
+        )
+        terms = {"l1": jnp.mean(losses.absolute_error(prediction, target))}
+        terms |= loss_terms(prediction)
+        total = jnp.asarray(sum(weight * terms[name] for name, weight in weights.items()))
+        return total, (batch_stats, terms | {"generator_loss": total})
+
+    gradients, (batch_stats, metrics) = jax.grad(generator_loss, has_aux=True)(generator.params)
+    generator = generator.apply_gradients(gradients, parts.generator_optimizer)
+    return generator.replace(batch_stats=batch_stats), metrics
+
+
+def generate(
+    parts: Parts, generator: NetworkState, network_input: jax.Array, key: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Return the prediction with the batch's statistics, and the running ones it leads to."""
+    prediction, updated = parts.generator.apply(
+        generator.variables,
+        network_input,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": key},
+    )
+    return prediction, updated.get("batch_stats", {})
+
+
+def mean_reports(reports: list[Metrics]) -> Metrics:
+    """Return the mean of each metric over the updates that one batch made."""
+    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *reports) if reports else {}

@@ -1,0 +1,57 @@
+"""The generator alone, against the true colours."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from colorjax import losses
+from colorjax.errors import UserError
+from colorjax.training.objectives.base import (
+    CriticFunction,
+    Example,
+    Metrics,
+    mean_reports,
+    update_generator,
+)
+from colorjax.training.state import Parts, TrainState
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The mean absolute or squared error of the prediction."""
+
+    generator_steps: int = 1
+    loss: str = "absolute"  # absolute (L1) or squared
+
+    critic_steps = 0
+
+    def __post_init__(self) -> None:
+        if self.loss not in losses.RECONSTRUCTION_LOSSES:
+            known = ", ".join(losses.RECONSTRUCTION_LOSSES)
+            raise UserError(f"Unknown reconstruction loss {self.loss!r}: choose one of {known}.")
+
+    def update(
+        self, parts: Parts, state: TrainState, example: Example, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        """Update the generator; the critic stays as it is."""
+        loss = losses.RECONSTRUCTION_LOSSES[self.loss]
+
+        def loss_terms(prediction: jax.Array) -> Metrics:
+            return {"reconstruction": jnp.mean(loss(prediction, example[1]))}
+
+        reports: list[Metrics] = []
+        for update_key in jax.random.split(key, self.generator_steps):
+            generator, metrics = update_generator(
+                parts, state.generator, example, update_key, loss_terms, {"reconstruction": 1.0}
+            )
+            state = state.replace(generator=generator)
+            del metrics["reconstruction"]  # it is the generator's loss
+            reports.append(metrics)
+        return state, mean_reports(reports)
+
+    def critic_metrics(
+        self, critic_fn: CriticFunction, real: jax.Array, fake: jax.Array, key: jax.Array
+    ) -> Metrics:
+        """Nothing: an untrained critic has nothing to say."""
+        return {}

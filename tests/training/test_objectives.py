@@ -1,0 +1,304 @@
+"""Each objective's update against its loss written out, and what its options change."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from colorjax.errors import UserError
+from colorjax.training.assembly import create_parts, create_phases
+from colorjax.training.objectives import GAN, WGANGP, Reconstruction
+from colorjax.training.state import create_state
+
+
+@pytest.fixture
+def parts(tiny_config):
+    return create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+
+
+@pytest.fixture
+def state(parts):
+    return create_state(parts, 16, jax.random.key(0))
+
+
+@pytest.fixture
+def example(parts):
+    rgb = jax.random.uniform(jax.random.key(5), (4, 16, 16, 3))
+    return parts.codec.encode(rgb)
+
+
+@pytest.fixture
+def patch_parts(tiny_config):
+    """Parts whose critic is a small PatchGAN with batch norm."""
+    tiny_config.critic.name, tiny_config.critic.norm = "patchgan", "batch"
+    tiny_config.critic.widths = (4, 8, 8)
+    return create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+
+
+@pytest.fixture
+def patch_state(patch_parts):
+    return create_state(patch_parts, 16, jax.random.key(0))
+
+
+def adam_count(network_state) -> int:
+    return int(optax.tree.get(network_state.opt_state, "count", filtering=_is_adam))
+
+
+def _is_adam(path, _) -> bool:
+    return "ScaleByAdamState" in str(path)
+
+
+@pytest.mark.parametrize(("generator_steps", "critic_steps"), [(2, 1), (1, 3)])
+def test_each_network_is_updated_as_often_as_the_config_says(
+    parts, state, example, generator_steps, critic_steps
+):
+    objective = WGANGP(generator_steps=generator_steps, critic_steps=critic_steps)
+    updated, _ = jax.jit(lambda *args: objective.update(parts, *args))(
+        state, example, jax.random.key(1)
+    )
+    assert adam_count(updated.generator) == generator_steps
+    assert adam_count(updated.critic) == critic_steps
+
+
+def test_reconstruction_moves_the_generator_alone(parts, state, example):
+    updated, metrics = Reconstruction().update(parts, state, example, jax.random.key(1))
+    chex.assert_trees_all_equal(updated.critic, state.critic)
+    prediction, _ = parts.generator.apply(
+        state.generator.variables, example[0], True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(metrics["l1"], np.abs(prediction - example[1]).mean(), rtol=1e-5)
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_equal(updated.generator.params, state.generator.params)
+
+
+def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
+    objective = WGANGP(1, 0, reconstruction_weight=3.0, adversarial_weight=0.5)
+    updated, _ = objective.update(parts, state, example, jax.random.key(1))
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        fake, _ = parts.generator.apply(variables, example[0], True, mutable=["batch_stats"])
+        image = jnp.concatenate([example[0], fake], -1)
+        scores = parts.critic.apply({"params": state.critic.params}, image, False)
+        return 3.0 * jnp.mean(jnp.abs(fake - example[1])) - 0.5 * jnp.mean(scores)
+
+    gradients = jax.grad(loss)(state.generator.params)
+    updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
+    expected = optax.apply_updates(state.generator.params, updates)
+    chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
+
+
+def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
+    key = jax.random.key(1)
+    objective = WGANGP(0, 1, gradient_penalty_weight=10.0)
+    updated, metrics = objective.update(parts, state, example, key)
+
+    # A key an update; of it one for dropout and one for the critic, whose second is the penalty's.
+    critic_key = jax.random.split(jax.random.split(key, 1)[0])[1]
+    penalty_key = jax.random.split(critic_key)[1]
+    fake, _ = parts.generator.apply(
+        state.generator.variables, example[0], True, mutable=["batch_stats"]
+    )
+    real_image = jnp.concatenate(example, -1)
+    fake_image = jnp.concatenate([example[0], fake], -1)
+    alpha = jax.random.uniform(penalty_key, (4, 1, 1, 1))
+
+    def critic_loss(params):
+        def score(image):
+            return jnp.mean(parts.critic.apply({"params": params}, image[None], False))
+
+        def penalty(image):
+            return (jnp.linalg.norm(jax.grad(score)(image).ravel()) - 1) ** 2
+
+        between = alpha * real_image + (1 - alpha) * fake_image
+        wasserstein = jnp.mean(jax.vmap(score)(real_image) - jax.vmap(score)(fake_image))
+        return -wasserstein + 10.0 * jnp.mean(jax.vmap(penalty)(between))
+
+    value, gradients = jax.value_and_grad(critic_loss)(state.critic.params)
+    updates, _ = parts.critic_optimizer.update(gradients, state.critic.opt_state)
+    expected = optax.apply_updates(state.critic.params, updates)
+    np.testing.assert_allclose(metrics["critic_loss"], value, rtol=1e-4)
+    chex.assert_trees_all_close(updated.critic.params, expected, atol=1e-6)
+    chex.assert_trees_all_equal(updated.generator, state.generator)
+
+
+def test_batch_norm_in_a_wgan_critic_is_an_error(tiny_config, example):
+    tiny_config.critic.norm = "batch"
+    parts = create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+    state = create_state(parts, 16, jax.random.key(0))
+    with pytest.raises(UserError, match=r"set config\.critic\.norm to instance or none"):
+        WGANGP().update(parts, state, example, jax.random.key(1))
+
+
+# Of one score: the critic's loss of a real and of a fake picture, the generator's of its own.
+WRITTEN_OUT = {
+    "bce": (
+        lambda s: -jnp.log(jax.nn.sigmoid(s)),
+        lambda s: -jnp.log(1 - jax.nn.sigmoid(s)),
+        lambda s: -jnp.log(jax.nn.sigmoid(s)),
+    ),
+    "flipped_bce": (
+        lambda s: -jnp.log(1 - jax.nn.sigmoid(s)),
+        lambda s: -jnp.log(jax.nn.sigmoid(s)),
+        lambda s: -jnp.log(1 - jax.nn.sigmoid(s)),
+    ),
+    "least_squares": (lambda s: (s - 1) ** 2, lambda s: s**2, lambda s: (s - 1) ** 2),
+    "hinge": (
+        lambda s: jnp.maximum(0, 1 - s),
+        lambda s: jnp.maximum(0, 1 + s),
+        lambda s: -s,
+    ),
+}
+
+
+def written_out_gan(parts, state, example, loss, weight):
+    """Return the critic and the generator after one batch, by two plain gradients."""
+    real_loss, fake_loss, generator_loss = WRITTEN_OUT[loss]
+
+    def generate(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        return parts.generator.apply(variables, example[0], True, mutable=["batch_stats"])[0]
+
+    def score(params, prediction):
+        variables = {"params": params, "batch_stats": state.critic.batch_stats}
+        image = jnp.concatenate([example[0], prediction], -1)
+        return parts.critic.apply(variables, image, True, mutable=["batch_stats"])[0]
+
+    def critic_loss(params):
+        fake = generate(state.generator.params)
+        real_mean = jnp.mean(real_loss(score(params, example[1])))
+        return 0.5 * (real_mean + jnp.mean(fake_loss(score(params, fake))))
+
+    gradients = jax.grad(critic_loss)(state.critic.params)
+    updates, _ = parts.critic_optimizer.update(gradients, state.critic.opt_state)
+    critic = optax.apply_updates(state.critic.params, updates)
+
+    def total(params):
+        fake = generate(params)
+        l1 = jnp.mean(jnp.abs(fake - example[1]))
+        return weight * l1 + jnp.mean(generator_loss(score(critic, fake)))
+
+    gradients = jax.grad(total)(state.generator.params)
+    updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
+    return critic, optax.apply_updates(state.generator.params, updates)
+
+
+@pytest.mark.parametrize("loss", WRITTEN_OUT)
+def test_gan_update_is_that_of_its_written_out_losses(patch_parts, patch_state, example, loss):
+    objective = GAN(loss=loss, reconstruction_weight=100.0)
+    updated, metrics = jax.jit(lambda *args: objective.update(patch_parts, *args))(
+        patch_state, example, jax.random.key(1)
+    )
+    written_out = jax.jit(
+        lambda state, example: written_out_gan(patch_parts, state, example, loss, 100.0)
+    )
+    critic, generator = written_out(patch_state, example)
+    chex.assert_trees_all_close(updated.critic.params, critic, atol=1e-6)
+    chex.assert_trees_all_close(updated.generator.params, generator, atol=1e-6)
+    assert 0.0 <= float(metrics["critic_accuracy"]) <= 1.0
+
+
+def test_gan_critic_keeps_the_statistics_of_fakes_then_reals(patch_parts, patch_state, example):
+    updated, _ = GAN().update(patch_parts, patch_state, example, jax.random.key(1))
+    fake = patch_parts.generator.apply(
+        patch_state.generator.variables, example[0], True, mutable=["batch_stats"]
+    )[0]
+    variables = patch_state.critic.variables
+    for prediction in (fake, example[1]):
+        image = jnp.concatenate([example[0], prediction], -1)
+        _, statistics = patch_parts.critic.apply(variables, image, True, mutable=["batch_stats"])
+        variables = variables | statistics
+    chex.assert_trees_all_close(
+        updated.critic.batch_stats, variables["batch_stats"], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "loss", "expected"),
+    [
+        (2.0, -2.0, "bce", 1.0),
+        (-2.0, 2.0, "bce", 0.0),
+        (2.0, 2.0, "hinge", 0.5),
+        (-2.0, 2.0, "flipped_bce", 1.0),
+        (0.6, 0.4, "least_squares", 1.0),
+        (0.4, 0.3, "least_squares", 0.5),
+    ],
+)
+def test_accuracy_counts_right_verdicts(real, fake, loss, expected):
+    values = GAN(loss=loss).critic_metrics(
+        lambda image: image, jnp.full((2, 3, 3, 1), real), jnp.full((2, 3, 3, 1), fake), None
+    )
+    np.testing.assert_array_equal(values["critic_accuracy"], [expected, expected])
+
+
+@pytest.mark.parametrize("name", ["gan", "wgan_gp"])
+def test_a_closed_gate_leaves_the_critic_as_it_is_without_compiling_again(
+    name, parts, state, patch_parts, patch_state, example
+):
+    # An accuracy of 0 passes a gate of 0, any other doesn't: the sign of the last layer decides.
+    objective = GAN(critic_gate=0.0) if name == "gan" else WGANGP(critic_gate=0.0)
+    parts, state = (patch_parts, patch_state) if name == "gan" else (parts, state)
+    step = jax.jit(lambda *args: objective.update(parts, *args))
+    closed = 0
+    for seed in range(6):
+        critic = jax.tree.map(lambda x, seed=seed: x * (-1.0) ** seed, state.critic.params)
+        before = state.replace(critic=state.critic.replace(params=critic))
+        updated, metrics = step(before, example, jax.random.key(seed))
+        if metrics["critic_accuracy"] > 0:
+            closed += 1
+            assert float(metrics["critic_trained"]) == 0.0
+            chex.assert_trees_all_equal(updated.critic, before.critic)
+        else:
+            assert float(metrics["critic_trained"]) == 1.0
+            assert adam_count(updated.critic) == adam_count(before.critic) + 1
+        assert adam_count(updated.generator) > adam_count(before.generator)
+    assert closed > 0
+    assert step._cache_size() == 1
+
+
+def test_a_gate_at_one_always_trains_the_critic(parts, state, example):
+    updated, metrics = WGANGP(critic_gate=1.0).update(parts, state, example, jax.random.key(1))
+    assert adam_count(updated.critic) == 1
+    assert "critic_trained" not in metrics
+
+
+def test_every_nth_epoch_the_critic_sees_noise_for_fakes(patch_parts, patch_state, example):
+    # Epochs of 6 steps: with every second noisy, steps 6 to 11 are, and 0 to 5 and 12 are not.
+    noisy, plain = GAN(noise_every_epochs=2), GAN()
+    steps = {
+        each: jax.jit(lambda *args, each=each: each.update(patch_parts, *args))
+        for each in (noisy, plain)
+    }
+    for step, differs in [(0, False), (5, False), (6, True), (11, True), (12, False)]:
+        state = patch_state.replace(step=jnp.asarray(step))
+        updated = [steps[each](state, example, jax.random.key(1))[0] for each in (noisy, plain)]
+        equal = all(
+            np.allclose(a, b, atol=1e-7)
+            for a, b in zip(*(jax.tree.leaves(each.critic.params) for each in updated), strict=True)
+        )
+        assert equal != differs, step
+
+
+def test_squared_error_is_what_reconstruction_minimises_when_asked(parts, state, example):
+    updated, metrics = Reconstruction(loss="squared").update(
+        parts, state, example, jax.random.key(1)
+    )
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        fake, _ = parts.generator.apply(variables, example[0], True, mutable=["batch_stats"])
+        return jnp.mean((fake - example[1]) ** 2)
+
+    value, gradients = jax.value_and_grad(loss)(state.generator.params)
+    updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
+    expected = optax.apply_updates(state.generator.params, updates)
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
+    chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [GAN, Reconstruction])
+def test_unknown_losses_are_named(objective):
+    with pytest.raises(UserError, match="'focal'"):
+        objective(loss="focal")
