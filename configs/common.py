@@ -55,34 +55,119 @@ def data() -> ConfigDict:
     return fields
 
 
-def optimizer() -> ConfigDict:
-    """Return WGAN-GP's Adam (betas 0, 0.9) at a constant rate."""
+def optimizer(learning_rate: float = 2e-4, b1: float = 0.0, b2: float = 0.9) -> ConfigDict:
+    """Return Adam at a constant rate, by default WGAN-GP's."""
     fields = ConfigDict()
     fields.name = "adam"  # adam or adamw
-    fields.learning_rate = 2e-4  # the peak, where a schedule changes it
+    fields.learning_rate = learning_rate  # the peak, where a schedule changes it
     fields.schedule = "constant"  # constant, linear (decay to 0) or cosine (warm-up, then to 0)
     fields.warmup_steps = 0  # cosine only
-    fields.b1 = 0.0
-    fields.b2 = 0.9
+    fields.b1 = b1
+    fields.b2 = b2
     fields.eps = 1e-8
     fields.weight_decay = 0.0  # adamw only
     fields.gradient_clip = 0.0  # largest global norm of a gradient; 0: no clipping
     return fields
 
 
-def reconstruction() -> ConfigDict:
-    """Return a phase that trains the generator alone on L1."""
-    return ConfigDict({"objective": "reconstruction", "epochs": 5})
+def pix2pix_optimizer(learning_rate: float = 2e-4) -> ConfigDict:
+    """Return pix2pix's Adam (arXiv 1611.07004)."""
+    return optimizer(learning_rate, b1=0.5, b2=0.999)
 
 
-def wgan_gp() -> ConfigDict:
-    """Return a phase of WGAN with gradient penalty plus L1 (arXiv 1704.00028)."""
+def reconstruction(epochs: int = 5) -> ConfigDict:
+    """Return a phase that trains the generator alone, against the true colours.
+
+    A phase may hold a `generator_optimizer` (or `critic_optimizer`) of its own, which then begins
+    anew with the phase; without one the optimiser's state carries on from phase to phase.
+    """
     fields = ConfigDict()
-    fields.objective = "wgan_gp"
-    fields.epochs = 110
-    fields.generator_steps = 2  # generator updates per batch
-    fields.critic_steps = 1  # critic updates per batch
-    fields.reconstruction_weight = 1.0  # of L1 in the generator's loss
-    fields.adversarial_weight = 1.0  # of -mean critic(fake) in the generator's loss
+    fields.objective = "reconstruction"
+    fields.epochs = epochs
+    fields.loss = "absolute"  # absolute (L1) or squared
+    return fields
+
+
+def wgan_gp(epochs: int = 110) -> ConfigDict:
+    """Return a phase of WGAN with gradient penalty plus L1 (arXiv 1704.00028)."""
+    fields = adversarial("wgan_gp", epochs, reconstruction_weight=1.0)
+    fields.generator_steps = 2
     fields.gradient_penalty_weight = 10.0
     return fields
+
+
+def gan(epochs: int, reconstruction_weight: float = 100.0) -> ConfigDict:
+    """Return a phase of a GAN whose critic tells real from fake, plus L1."""
+    fields = adversarial("gan", epochs, reconstruction_weight)
+    fields.loss = "bce"  # bce, flipped_bce (real is 0), least_squares or hinge
+    return fields
+
+
+def adversarial(objective: str, epochs: int, reconstruction_weight: float) -> ConfigDict:
+    """Return what the adversarial phases share."""
+    fields = ConfigDict()
+    fields.objective = objective
+    fields.epochs = epochs
+    fields.generator_steps = 1  # generator updates per batch
+    fields.critic_steps = 1  # critic updates per batch
+    fields.reconstruction_weight = reconstruction_weight  # of L1 in the generator's loss
+    fields.adversarial_weight = 1.0  # of the critic's part in the generator's loss
+    fields.critic_gate = 1.0  # the critic skips a batch judged more accurately; 1: skips none
+    fields.noise_every_epochs = 0  # the critic sees noise for fakes in each n-th epoch; 0: never
+    return fields
+
+
+def shrink(config: ConfigDict) -> None:
+    """Make the data's side of a config one that a CPU bears: 64 pixels, batches of 16."""
+    config.image_size = 64
+    config.batch_size = 16
+    config.ema_decay = 0.995
+
+
+def shrink_further(config: ConfigDict) -> None:
+    """Take pictures that the program draws itself, at 32 pixels."""
+    shrink(config)
+    config.data.source = "garden"
+    config.image_size = 32
+    config.ema_decay = 0.98
+
+
+def faces() -> ConfigDict:
+    """Return the fields that the two CelebA recipes share; shrink them with `shrink_faces`."""
+    config = get_config()
+    config.codec = "lab_unit"
+    config.batch_size = 64
+    config.steps_per_epoch = 500
+    config.patience = 3
+    config.critic.name = ""
+    config.generator_optimizer = optimizer(1e-3, b1=0.9, b2=0.999)
+    config.phase_order = ("reconstruction",)
+    config.phases = ConfigDict({"reconstruction": reconstruction(epochs=15)})
+    config.data.source = "tfds:celeb_a"
+    config.data.tfds_split = "train"
+    config.data.split_rule = "ordered"
+    config.data.split_fractions = (0.75, 0.15, 0.10)
+    config.data.load_size = (218, 178)
+    config.data.crop_size = 150
+    config.data.horizontal_flip = 0.0
+    config.data.rotation = 15.0
+    return config
+
+
+def shrink_faces(config: ConfigDict) -> None:
+    """Take faces of half the size, from a folder, to 64 pixels."""
+    shrink(config)
+    config.steps_per_epoch = 0
+    config.data.source = "folder:faces"
+    config.data.tfds_split = ""
+    config.data.load_size = (109, 89)
+    config.data.crop_size = 75
+
+
+def shrink_faces_further(config: ConfigDict) -> None:
+    """Take drawn pictures, whole."""
+    shrink_further(config)
+    config.steps_per_epoch = 0
+    config.data.tfds_split = ""
+    config.data.load_size = ()
+    config.data.crop_size = 0

@@ -51,9 +51,7 @@ def shrink(config: ConfigDict) -> None:
     at 64 pixels the gradient of L1 has the norm 0.011 in the predicted picture, that of the
     critic's score about 1.
     """
-    config.image_size = 64
-    config.batch_size = 16
-    config.ema_decay = 0.995
+    common.shrink(config)
     config.generator.widths = (24, 48, 96, 192, 384)
     config.critic.widths = (32, 64, 128, 256)
     config.generator_optimizer.learning_rate = 1e-3
