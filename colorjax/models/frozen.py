@@ -9,6 +9,7 @@ torchvision's `layer1.0.downsample.1`.
 from collections.abc import Iterable
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from colorjax.errors import UserError
@@ -19,6 +20,11 @@ ENCODER = "encoder"  # the submodule of a generator that the prefixes are names 
 def torchvision_name(modules: Iterable[str]) -> str:
     """Return torchvision's name of a module, given the names on the way to it in Flax's tree."""
     return ".".join(modules).replace("_", ".")
+
+
+def frozen_prefixes(generator: nn.Module) -> tuple[str, ...]:
+    """Return a generator's field `frozen`; one without it has no frozen layers."""
+    return tuple(getattr(generator, "frozen", ()))
 
 
 def is_frozen(name: str, prefixes: Iterable[str]) -> bool:
