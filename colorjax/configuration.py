@@ -16,12 +16,16 @@ CONFIG_FILE = "config.json"
 
 # What may differ when a run is resumed: it changes how long and where, not what is trained.
 _FREE_TO_CHANGE = re.compile(
-    r"phases\.\w+\.epochs|checkpoint\..*|log_every_steps|sample_images"
+    r"phases\.\w+\.epochs|patience|checkpoint\..*|log_every_steps|sample_images"
     r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
 )
 
 _RANGES = {
     "data.horizontal_flip": (0.0, 1.0),
+    "data.rotation": (0.0, 180.0),
+    "data.crop_size": (0, 10**5),
+    "steps_per_epoch": (0, 10**9),
+    "patience": (0, 10**6),
     "ema_decay": (0.0, 1.0),
     "log_every_steps": (1, 10**9),
     "sample_images": (1, 1000),

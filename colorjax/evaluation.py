@@ -2,11 +2,14 @@
 
 The training loop and `colorjax evaluate` both use this file, so that their figures agree.
 Protocol: pictures squashed bicubically to the training size, RGB in [0, 1], means over pictures;
-the true pictures take the same round trip through Lab as the predicted ones.
+the true pictures take the same round trip through Lab as the predicted ones. A recipe that cuts
+its pictures (`data.load_size`, `data.crop_size`) is measured so on its validation split while it
+trains; `colorjax evaluate` shows every model whole pictures.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -17,8 +20,10 @@ from jax.sharding import Mesh
 
 from colorjax import color, metrics, models, parallel
 from colorjax.color import Codec
+from colorjax.data import Prepare
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # this process's uint8 images, and their mask
+# Of an objective: (critic_fn, real, fake, key) to values, one a picture.
 CriticMetrics = Callable[..., dict[str, jax.Array]]
 
 
@@ -38,14 +43,21 @@ class Evaluator:
       generator: the module.
       mesh: of the devices to use.
       judge: the critic, where its losses are wanted.
+      prepare: makes pictures what the network is shown; see `data.make_prepare`.
     """
 
     def __init__(
-        self, codec: Codec, generator: nn.Module, mesh: Mesh, judge: Judge | None = None
+        self,
+        codec: Codec,
+        generator: nn.Module,
+        mesh: Mesh,
+        judge: Judge | None = None,
+        prepare: Prepare = color.to_rgb,
     ) -> None:
         self._mesh = mesh
-        self._measure = parallel.map_evaluation(_make_measure(codec, generator, judge), mesh)
-        self._colorize = parallel.map_evaluation(_make_colorize(codec, generator), mesh)
+        predict = _make_predict(codec, generator, prepare)
+        self._measure = parallel.map_evaluation(_make_measure(codec, predict, judge), mesh)
+        self._colorize = parallel.map_evaluation(_make_colorize(predict), mesh)
 
     def evaluate(self, variables: Any, batches: Batches, critic_variables: Any) -> dict[str, float]:
         """Return the mean of each metric over the pictures, every one counted once.
@@ -59,15 +71,18 @@ class Evaluator:
         return _mean_over_pictures(lambda batch: self._measure(both, batch), batches, self._mesh)
 
     def colorize(self, variables: Any, images: np.ndarray) -> np.ndarray:
-        """Return uint8 pictures (B, S, S, 3) coloured from the lightness of `images`, likewise.
+        """Return uint8 pictures (B, S, S, 3) coloured from the lightness of `images`.
 
+        The images are uint8 (B, H, W, 3); (H, W) differs from (S, S) where `prepare` changes it.
         B is a multiple of the number of devices; every process gives its block, gets all.
         """
         batch = parallel.create_global_batch(images, self._mesh)
         return np.asarray(self._colorize(variables, batch))
 
 
-def evaluate_baselines(make_batches: Callable[[], Batches], mesh: Mesh) -> dict[str, float]:
+def evaluate_baselines(
+    make_batches: Callable[[], Batches], mesh: Mesh, prepare: Prepare = color.to_rgb
+) -> dict[str, float]:
     """Return what is reached without a model.
 
     `gray_*` is the uncoloured picture; `constant_*` has the set's mean ab painted everywhere,
@@ -77,10 +92,13 @@ def evaluate_baselines(make_batches: Callable[[], Batches], mesh: Mesh) -> dict[
     Args:
       make_batches: gives the same batches twice.
       mesh: of the devices to use.
+      prepare: makes pictures what a network is shown; see `data.make_prepare`.
     """
-    mean_ab = parallel.map_evaluation(_mean_ab, mesh)
+    mean_ab = parallel.map_evaluation(lambda _, images: _mean_ab(prepare(images)), mesh)
     means = _mean_over_pictures(lambda batch: mean_ab({}, batch), make_batches(), mesh)
-    measure = parallel.map_evaluation(_measure_baselines, mesh)
+    measure = parallel.map_evaluation(
+        lambda constant, images: _measure_baselines(constant, prepare(images)), mesh
+    )
     constant = np.array([means["a"], means["b"]], np.float32)
     return _mean_over_pictures(lambda batch: measure(constant, batch), make_batches(), mesh)
 
@@ -90,11 +108,22 @@ def gray_images(images: np.ndarray) -> np.ndarray:
     return np.asarray(color.to_image(_gray(color.to_rgb(images))))
 
 
-def _make_measure(codec: Codec, generator: nn.Module, judge: Judge | None) -> Callable[..., Any]:
+def _make_predict(codec: Codec, generator: nn.Module, prepare: Prepare) -> Callable[..., Any]:
+    def predict(variables: Any, images: jax.Array) -> Any:
+        """Return the true RGB, (input, target), the prediction, and the predicted RGB."""
+        rgb = prepare(images)
+        example = codec.encode(rgb)
+        prediction = models.predict(generator, variables, example[0])
+        return _round_trip(rgb), example, prediction, codec.decode(example[0], prediction)
+
+    return predict
+
+
+def _make_measure(
+    codec: Codec, predict: Callable[..., Any], judge: Judge | None
+) -> Callable[..., Any]:
     def measure(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        true, example, prediction, predicted = _predict(
-            codec, generator, variables["generator"], images
-        )
+        true, example, prediction, predicted = predict(variables["generator"], images)
         values = {
             "psnr": _finite_psnr(predicted, true),
             "psnr_lab": metrics.psnr_lab(predicted, true),
@@ -107,31 +136,23 @@ def _make_measure(codec: Codec, generator: nn.Module, judge: Judge | None) -> Ca
         if judge is not None:
             # The same points between real and fake every time, so that epochs can be compared.
             key = jax.random.key(0)
-            values |= judge.metrics(
-                codec, judge.critic, variables["critic"], example, prediction, key
-            )
+            critic_fn = partial(models.predict, judge.critic, variables["critic"])
+            real = codec.critic_image(*example)
+            fake = codec.critic_image(example[0], prediction)
+            values |= judge.metrics(critic_fn, real, fake, key)
         return values
 
     return measure
 
 
-def _make_colorize(codec: Codec, generator: nn.Module) -> Callable[..., Any]:
+def _make_colorize(predict: Callable[..., Any]) -> Callable[..., Any]:
     def colorize(variables: Any, images: jax.Array) -> jax.Array:
-        return color.to_image(_predict(codec, generator, variables, images)[-1])
+        return color.to_image(predict(variables, images)[-1])
 
     return colorize
 
 
-def _predict(codec: Codec, generator: nn.Module, variables: Any, images: jax.Array) -> Any:
-    """Return the true RGB, (input, target), the prediction, and the predicted RGB."""
-    rgb = color.to_rgb(images)
-    example = codec.encode(rgb)
-    prediction = models.predict(generator, variables, example[0])
-    return _round_trip(rgb), example, prediction, codec.decode(example[0], prediction)
-
-
-def _measure_baselines(mean_ab: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
-    rgb = color.to_rgb(images)
+def _measure_baselines(mean_ab: jax.Array, rgb: jax.Array) -> dict[str, jax.Array]:
     true, gray = _round_trip(rgb), _gray(rgb)
     lightness = color.rgb_to_lab(rgb)[..., :1]
     ab = jnp.broadcast_to(mean_ab, (*rgb.shape[:-1], 2))
@@ -151,8 +172,8 @@ def _finite_psnr(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.minimum(metrics.psnr(a, b), 100.0)
 
 
-def _mean_ab(_: Any, images: jax.Array) -> dict[str, jax.Array]:
-    lab = color.rgb_to_lab(color.to_rgb(images))
+def _mean_ab(rgb: jax.Array) -> dict[str, jax.Array]:
+    lab = color.rgb_to_lab(rgb)
     return {"a": jnp.mean(lab[..., 1], axis=(1, 2)), "b": jnp.mean(lab[..., 2], axis=(1, 2))}
 
 

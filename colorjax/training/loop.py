@@ -17,7 +17,14 @@ from colorjax.console import say
 from colorjax.errors import TrainingError
 from colorjax.files import create_folder
 from colorjax.training import reporting
-from colorjax.training.assembly import Phase, create_parts, create_phases, phase_at
+from colorjax.training.assembly import (
+    Phase,
+    check_optimizers,
+    create_parts,
+    create_phases,
+    has_own_optimizer,
+    phase_at,
+)
 from colorjax.training.batches import RunPictures
 from colorjax.training.interruption import Interruption
 from colorjax.training.resuming import (
@@ -25,8 +32,9 @@ from colorjax.training.resuming import (
     check_past_phases,
     check_workdir,
     read_initial_state,
+    read_pretrained_encoder,
 )
-from colorjax.training.state import TrainState, create_state
+from colorjax.training.state import TrainState, create_state, restart_optimizers
 from colorjax.training.step import make_train_step
 
 
@@ -66,7 +74,10 @@ class Run:
         self.epochs = self.phases[-1].first_epoch + self.phases[-1].epochs
         self.pictures = RunPictures(config, self.mesh)
         self.steps_per_epoch = self.pictures.steps_per_epoch
-        self.parts = create_parts(config, self.phases, self.steps_per_epoch)
+        self.parts = {
+            phase.name: create_parts(config, self.phases, self.steps_per_epoch, phase)
+            for phase in self.phases
+        }
         self._steps = {phase.name: self._make_step(phase) for phase in self.phases}
         self._evaluators = {phase.name: self._create_evaluator(phase) for phase in self.phases}
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -101,7 +112,10 @@ class Run:
         started = time.monotonic()
         batches = self.pictures.training_batches(self.host.step)
         for epoch in range(self.host.step // self.steps_per_epoch, self.epochs):
+            if self._has_converged():
+                break
             phase = phase_at(self.phases, epoch)
+            self._begin_phase(phase)
             if not self._train_epoch(epoch, phase, batches, interruption):
                 return self._stop_early(interruption)
             self._finish_epoch(epoch, phase)
@@ -117,6 +131,27 @@ class Run:
         self.store.close()
         if self.log is not None:
             self.log.close()
+
+    def _begin_phase(self, phase: Phase) -> None:
+        """At a phase's first step, begin anew those optimisers that are the phase's own."""
+        if self.host.step == phase.first_epoch * self.steps_per_epoch:
+            state = restart_optimizers(
+                self.parts[phase.name],
+                self.state,
+                generator=has_own_optimizer(self.config, phase, "generator_optimizer"),
+                critic=has_own_optimizer(self.config, phase, "critic_optimizer"),
+            )
+            self.state = parallel.replicate(state, self.mesh)
+
+    def _has_converged(self) -> bool:
+        """Return whether the validation loss has not fallen for `config.patience` epochs."""
+        if not 0 < self.config.patience <= self.host.stale_epochs:
+            return False
+        self._say(
+            f"stopped after {self.host.stale_epochs} epochs without a lower validation loss than "
+            f"{self.host.best_loss:.4g} (config.patience={self.config.patience})"
+        )
+        return True
 
     def _train_epoch(
         self,
@@ -148,8 +183,8 @@ class Run:
         return True
 
     def _make_step(self, phase: Phase) -> Any:
-        flip_probability = self.config.data.horizontal_flip
-        step = make_train_step(self.parts, phase.objective, self.config.seed, flip_probability)
+        parts, prepare = self.parts[phase.name], self.pictures.prepare_training
+        step = make_train_step(parts, phase.objective, self.config.seed, prepare)
         return parallel.map_step(step, self.mesh)
 
     def _take_pending(self, epoch: int) -> None:
@@ -194,9 +229,7 @@ class Run:
         validation = evaluator.evaluate(variables, self.pictures.validation_batches(), critic)
         values = means | {f"validation/{name}": value for name, value in validation.items()}
         self._check_finite(values, self.host.step)
-        is_best = validation["psnr"] > self.host.best_psnr
-        if is_best:
-            self.host.best_psnr, self.host.best_step = validation["psnr"], self.host.step
+        is_best = self.host.judge_epoch(validation["psnr"], validation["l1"])
         samples = evaluator.colorize(variables, self.pictures.sample_block())
         if self.log is not None:
             values["pictures_per_second"] = self.progress.rate
@@ -210,9 +243,11 @@ class Run:
 
     def _create_evaluator(self, phase: Phase) -> evaluation.Evaluator:
         judge = None
-        if phase.objective.critic_steps and self.parts.critic is not None:
-            judge = evaluation.Judge(self.parts.critic, phase.objective.critic_metrics)
-        return evaluation.Evaluator(self.parts.codec, self.parts.generator, self.mesh, judge)
+        parts = self.parts[phase.name]
+        if phase.objective.critic_steps and parts.critic is not None:
+            judge = evaluation.Judge(parts.critic, phase.objective.critic_metrics)
+        prepare = self.pictures.prepare
+        return evaluation.Evaluator(parts.codec, parts.generator, self.mesh, judge, prepare)
 
     def _save(self, epoch: int, is_best: bool = False) -> None:
         self._take_pending(epoch)
@@ -231,18 +266,21 @@ class Run:
     def _create_state(self) -> TrainState:
         """Return the state before the first step: new, or with an earlier run's weights."""
         key = jax.random.key(self.config.seed)
-        state = create_state(self.parts, self.config.image_size, key)
-        state = parallel.replicate(state, self.mesh)
-        source = self.config.init_from
-        if source and not checkpoint.has_steps(self.workdir):
-            state = read_initial_state(source, self._abstract_state)
-            self._say(f"starting from the weights and optimisers of {source}")
-        return state
+        state = create_state(self.parts[self.phases[0].name], self.config.image_size, key)
+        if checkpoint.has_steps(self.workdir):
+            return parallel.replicate(state, self.mesh)
+        if self.config.init_from:
+            self._say(f"starting from the weights and optimisers of {self.config.init_from}")
+            return read_initial_state(self.config.init_from, self._abstract_state)
+        if self.config.pretrained:
+            state = read_pretrained_encoder(self.config.pretrained, state)
+            self._say(f"starting from the encoder's weights in {self.config.pretrained}")
+        return parallel.replicate(state, self.mesh)
 
     @cached_property
     def _abstract_state(self) -> TrainState:
         """The state's shapes, as restoring needs them; traced once, which takes a while."""
-        create = partial(create_state, self.parts, self.config.image_size)
+        create = partial(create_state, self.parts[self.phases[0].name], self.config.image_size)
         shapes = jax.eval_shape(create, jax.random.key(0))
         return checkpoint.with_sharding(shapes, parallel.replicated(self.mesh))
 
@@ -258,10 +296,10 @@ class Run:
 
     def _check_steps(self) -> None:
         """Trace every phase's step, so that what can't work is said before anything is written."""
-        size = self.config.image_size
-        images = jax.ShapeDtypeStruct((self.pictures.batch_size, size, size, 3), np.uint8)
-        for step in self._steps.values():
-            step.eval_shape(self._abstract_state, images)
+        images = jax.ShapeDtypeStruct(self.pictures.batch_shape, np.uint8)
+        for phase in self.phases:
+            check_optimizers(self.parts[phase.name], self._abstract_state, phase.name)
+            self._steps[phase.name].eval_shape(self._abstract_state, images)
 
     def _stop_early(self, interruption: Interruption) -> int:
         self.store.wait()
@@ -300,7 +338,9 @@ class Run:
         )
 
     def _say_summary(self, seconds: float) -> None:
-        baselines = evaluation.evaluate_baselines(self.pictures.validation_batches, self.mesh)
+        baselines = evaluation.evaluate_baselines(
+            self.pictures.validation_batches, self.mesh, self.pictures.prepare
+        )
         self._say(
             f"done: {self.host.step} steps, {reporting.format_time(seconds)} in this start, "
             f"{len(self.pictures.pictures.skipped)} pictures skipped\n"

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from colorjax import color
-from colorjax.data.augment import random_horizontal_flip
+from colorjax.data import TrainingPrepare
 from colorjax.training.objectives import Metrics, Objective
 from colorjax.training.state import Parts, TrainState
 
@@ -15,7 +14,7 @@ TrainStep = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    parts: Parts, objective: Objective, seed: int, flip_probability: float
+    parts: Parts, objective: Objective, seed: int, prepare: TrainingPrepare
 ) -> TrainStep:
     """Return the step of one phase.
 
@@ -23,18 +22,18 @@ def make_train_step(
       parts: networks, optimisers and codec.
       objective: the phase's.
       seed: of all randomness; what a step draws is a function of it and of `state.step`.
-      flip_probability: of the horizontal flip.
+      prepare: makes a batch of loaded pictures and a key the rgb to train on; see
+        `data.make_training_prepare`.
 
     Returns:
-      A function of the state and (B, S, S, 3) uint8 pictures that gives the next state and
+      A function of the state and (B, H, W, 3) uint8 pictures that gives the next state and
       scalar metrics.
     """
 
     def train_step(state: TrainState, images: jax.Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        flip_key, update_key = jax.random.split(key)
-        images = random_horizontal_flip(images, flip_key, flip_probability)
-        example = parts.codec.encode(color.to_rgb(images))
+        prepare_key, update_key = jax.random.split(key)
+        example = parts.codec.encode(prepare(images, prepare_key))
         state, metrics = objective.update(parts, state, example, update_key)
         state = update_average(state, parts.ema_decay)
         # The loss of a step tells nothing of the weights it leads to; their norm does.
@@ -55,5 +54,9 @@ def update_average(state: TrainState, decay: float) -> TrainState:
         return state
     step = state.step.astype(jnp.float32)
     step_size = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    average = optax.incremental_update(state.generator.variables, state.average, step_size)
-    return state.replace(average=average)
+
+    def move(new: jax.Array, old: jax.Array) -> jax.Array:
+        # In this form, unlike optax.incremental_update's, what is frozen stays the same to the bit.
+        return old + step_size * (new - old)
+
+    return state.replace(average=jax.tree.map(move, state.generator.variables, state.average))

@@ -16,18 +16,20 @@ def train_three_steps(device_count: int) -> dict[str, np.ndarray]:
     """Return the parameters after three steps of WGAN-GP on this many devices."""
     import jax
 
-    from colorjax import configuration, parallel
+    from colorjax import configuration, data, parallel
     from colorjax.training.assembly import create_parts, create_phases
     from colorjax.training.state import create_state
     from colorjax.training.step import make_train_step
 
     config = configuration.load_recipe(str(ROOT / "configs/wgan.py") + ":tiny")
     config.generator.widths, config.critic.widths = (4, 8), (4, 8)
+    config.data.rotation = 15.0
     phases = create_phases(config)
     parts = create_parts(config, phases, steps_per_epoch=10)
     mesh = parallel.create_mesh(jax.devices()[:device_count])
     state = parallel.replicate(create_state(parts, 16, jax.random.key(0)), mesh)
-    step = parallel.map_step(make_train_step(parts, phases[-1].objective, 0, 0.5), mesh)
+    prepare = data.make_training_prepare(config.data, image_size=16)
+    step = parallel.map_step(make_train_step(parts, phases[-1].objective, 0, prepare), mesh)
     generator = np.random.default_rng(0)
     for _ in range(3):
         images = generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
