@@ -159,7 +159,7 @@ def _make_predict_ab(networks: Networks) -> Any:
 
 
 def _squash(image: np.ndarray, size: int) -> np.ndarray:
-    """Return a square as training saw it; see `data.decode.decode_square`."""
+    """Return a square as training saw it; see `data.decode.squash`."""
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 

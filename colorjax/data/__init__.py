@@ -1,7 +1,12 @@
 """Where pictures come from: sources, their cache of decoded pixels, splits and batches."""
 
 from colorjax.data.cache import Skipped
-from colorjax.data.pictures import Pictures, load_pictures, split_indices
+from colorjax.data.pictures import (
+    Pictures,
+    load_pictures,
+    load_validation_pictures,
+    split_indices,
+)
 from colorjax.data.pipeline import (
     make_evaluation_batches,
     make_training_batches,
@@ -15,6 +20,7 @@ __all__ = [
     "Skipped",
     "TrainingPrepare",
     "load_pictures",
+    "load_validation_pictures",
     "make_evaluation_batches",
     "make_prepare",
     "make_training_batches",

@@ -39,7 +39,7 @@ class Cached:
     """The readable pictures of a source.
 
     Attributes:
-      images: read-only memory map, uint8 (N, size, size, 3).
+      images: read-only memory map, uint8 (N, height, width, 3).
       items: the N readable items, in the source's order.
       skipped: the items that could not be read.
       decoded: how many pictures were tried this time, rather than found.
@@ -60,17 +60,19 @@ class Index:
     broken: dict[str, tuple[str, str]]  # picture's name -> version, reason
 
 
-def open_cache(source: Source, size: int, cache_dir: str = "", threads: int = 4) -> Cached:
+def open_cache(
+    source: Source, shape: tuple[int, int], cache_dir: str = "", threads: int = 4
+) -> Cached:
     """Return a source's pictures, decoding those that the cache doesn't hold as they are now.
 
-    A cache is a folder that is named after the source and the size. It holds the pixels as raw
+    A cache is a folder that is named after the source and the shape. It holds the pixels as raw
     bytes and an index in JSON; both are written under other names first, so that they are whole
     whenever they are there, and a lock keeps other processes out meanwhile. Pictures that are no
     longer in the source leave the cache with the next change.
 
     Args:
       source: what to read.
-      size: the side of the squares, in pixels.
+      shape: (height, width) of the decoded pictures, in pixels.
       cache_dir: where caches lie; empty for `$XDG_CACHE_HOME/colorjax` or `~/.cache/colorjax`.
       threads: that decode.
 
@@ -78,18 +80,25 @@ def open_cache(source: Source, size: int, cache_dir: str = "", threads: int = 4)
       UserError: if no picture can be read, or if the cache can't be written.
     """
     parent = _cache_root(cache_dir)
+    name = _shape_name(shape)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", source.key)[-40:].strip("-")
-    digest = hashlib.sha256(os.fsencode(f"{source.key}\n{size}")).hexdigest()[:12]
-    folder = parent / f"{slug}-{size}-{digest}"
+    digest = hashlib.sha256(os.fsencode(f"{source.key}\n{name}")).hexdigest()[:12]
+    folder = parent / f"{slug}-{name}-{digest}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with _locked(parent / f"{folder.name}.lock"):
-            return _update(source, size, folder, threads)
+            return _update(source, shape, folder, threads)
     except OSError as error:
         raise UserError(
             f"The cache of decoded pictures can't be written in {str(folder)!r} "
             f"({explain(error)}): set data.cache_dir to a folder that can."
         ) from error
+
+
+def _shape_name(shape: tuple[int, int]) -> str:
+    """Return `128` for a square and `218x178`, height by width, for others."""
+    height, width = shape
+    return str(height) if height == width else f"{height}x{width}"
 
 
 def _cache_root(cache_dir: str) -> Path:
@@ -110,17 +119,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield  # closing the file unlocks it
 
 
-def _update(source: Source, size: int, folder: Path, threads: int) -> Cached:
+def _update(source: Source, shape: tuple[int, int], folder: Path, threads: int) -> Cached:
     """Return the cache's pictures, after writing it anew if the source has changed."""
-    index = _read_index(folder, size)
+    index = _read_index(folder, shape)
     wanted = {item.name: item.version for item in source.items}
     known = index.rows | {name: version for name, (version, _) in index.broken.items()}
     decoded = sum(known.get(name) != version for name, version in wanted.items())
     if decoded or known.keys() != wanted.keys():
-        index = _write(source, size, folder, index, decoded, threads)
+        index = _write(source, shape, folder, index, decoded, threads)
     items = tuple(item for item in source.items if item.name in index.rows)
-    shape = (len(items), size, size, 3)
-    images = np.memmap(folder / index.images, np.uint8, mode="r", shape=shape)
+    images = np.memmap(folder / index.images, np.uint8, mode="r", shape=(len(items), *shape, 3))
     return Cached(images, items, _report_skipped(source, index), decoded)
 
 
@@ -135,14 +143,14 @@ def _report_skipped(source: Source, index: Index) -> tuple[Skipped, ...]:
     return tuple(skipped)
 
 
-def _read_index(folder: Path, size: int) -> Index:
+def _read_index(folder: Path, shape: tuple[int, int]) -> Index:
     """Return the index, or an empty one where it is missing, damaged or not of this decoder."""
     try:
         fields = json.loads((folder / "index.json").read_text())
         if fields.pop("decoder") != DECODER_VERSION:
             raise ValueError("made by another version")
         index = Index(**fields)
-        expected = len(index.rows) * size * size * 3
+        expected = len(index.rows) * _picture_bytes(shape)
         if Path(index.images).name != index.images:
             raise ValueError("pixels outside the cache")
         if (folder / index.images).stat().st_size != expected:
@@ -156,14 +164,23 @@ def _read_index(folder: Path, size: int) -> Index:
         return Index("", {}, {})
 
 
+def _picture_bytes(shape: tuple[int, int]) -> int:
+    return shape[0] * shape[1] * 3
+
+
 def _write(
-    source: Source, size: int, folder: Path, old: Index, decoded: int, threads: int
+    source: Source,
+    shape: tuple[int, int],
+    folder: Path,
+    old: Index,
+    decoded: int,
+    threads: int,
 ) -> Index:
     """Write the pixels and the index anew; pictures that haven't changed are copied."""
     count = len(source.items)
-    needed = count * size * size * 3
+    needed = count * _picture_bytes(shape)
     notice(
-        f"Decoding {decoded} of {count} pictures once, to {size}x{size}; they take "
+        f"Decoding {decoded} of {count} pictures once, to {shape[0]}x{shape[1]}; they take "
         f"{needed / 1e6:.0f} MB in {folder}."
     )
     folder.mkdir(exist_ok=True)
@@ -171,8 +188,8 @@ def _write(
     try:
         _check_space(folder, needed)
         _allocate(partial, needed)
-        images = np.memmap(partial, np.uint8, mode="r+", shape=(count, size, size, 3))
-        reasons = _fill(images, source, size, folder, old, threads)
+        images = np.memmap(partial, np.uint8, mode="r+", shape=(count, *shape, 3))
+        reasons = _fill(images, source, folder, old, threads)
         kept = [number for number in range(count) if reasons[number] is None]
         if not kept:
             first = f"{source.items[0].name}: {reasons[0]}"
@@ -180,7 +197,7 @@ def _write(
         _close_gaps(images, kept)
         images.flush()
         del images
-        os.truncate(partial, len(kept) * size * size * 3)
+        os.truncate(partial, len(kept) * _picture_bytes(shape))
         return _publish(source.items, reasons, folder, partial)
     finally:
         partial.unlink(missing_ok=True)
@@ -194,7 +211,7 @@ def _check_space(folder: Path, needed: int) -> None:
         raise UserError(
             f"The decoded pictures need {needed / 1e6:.0f} MB in {str(folder)!r}, where "
             f"{free / 1e6:.0f} MB are free: set data.cache_dir to a larger disk, or make "
-            "image_size smaller."
+            "image_size or data.load_size smaller."
         )
 
 
@@ -208,12 +225,13 @@ def _allocate(path: Path, size: int) -> None:
 
 
 def _fill(
-    images: np.ndarray, source: Source, size: int, folder: Path, old: Index, threads: int
+    images: np.ndarray, source: Source, folder: Path, old: Index, threads: int
 ) -> list[str | None]:
     """Fill every row; return for each picture None, or the reason why it can't be read."""
     old_row = {name: row for row, name in enumerate(old.rows)}
-    shape = (len(old_row), size, size, 3)
-    old_images = np.memmap(folder / old.images, np.uint8, "r", shape=shape) if old_row else None
+    height, width = images.shape[1:3]
+    old_shape = (len(old_row), height, width, 3)
+    old_images = np.memmap(folder / old.images, np.uint8, "r", shape=old_shape) if old_row else None
 
     def fill(number: int) -> str | None:
         item = source.items[number]
@@ -224,7 +242,7 @@ def _fill(
         if reason and version == item.version:
             return reason
         try:
-            images[number] = source.read(number, size)
+            images[number] = source.read(number, (height, width))
         except Exception as error:  # Pillow's plugins raise nearly everything
             return explain(error)
         return None

@@ -1,4 +1,4 @@
-"""Any file that Pillow reads becomes an upright square of RGB."""
+"""Any file that Pillow reads becomes upright RGB of the shape asked for."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -10,12 +10,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 DECODER_VERSION = 1
 
 
-def decode_square(file: Path | BinaryIO, size: int) -> np.ndarray:
-    """Return a picture squashed (bicubic, antialiased) to uint8 (size, size, 3).
+def decode(file: Path | BinaryIO, shape: tuple[int, int]) -> np.ndarray:
+    """Return a picture squashed (bicubic, antialiased) to uint8 (height, width, 3).
 
-    Its EXIF orientation is applied, its transparent parts are laid on white, and of several
-    frames the first is taken. JPEG's reduced-size decoding is not used: at a quarter of the
-    size it lies only 42 dB from the exact result.
+    A picture of that shape keeps its pixels. The EXIF orientation is applied, transparent parts
+    are laid on white, and of several frames the first is taken. JPEG's reduced-size decoding is
+    not used: at a quarter of the size it lies only 42 dB from the exact result.
+
+    Args:
+      file: a path, or an open file.
+      shape: (height, width) of what comes out, in pixels.
 
     Raises:
       Exception: whatever Pillow raises for a file that is no picture, is cut short or is
@@ -23,7 +27,13 @@ def decode_square(file: Path | BinaryIO, size: int) -> np.ndarray:
     """
     with Image.open(file) as image:
         rgb = to_rgb(ImageOps.exif_transpose(image))
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC))
+    return squash(rgb, shape)
+
+
+def squash(rgb: Image.Image, shape: tuple[int, int]) -> np.ndarray:
+    """Return an RGB image resized (bicubic, antialiased) to uint8 (height, width, 3)."""
+    height, width = shape
+    return np.asarray(rgb.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from colorjax.data.decode import decode_square
+from colorjax.data.decode import decode
 from colorjax.data.sources import Item
 from colorjax.errors import UserError
 
@@ -54,9 +54,9 @@ class FolderSource:
             for name in names
         ]
 
-    def read(self, index: int, size: int) -> np.ndarray:
-        """Return picture `index` as uint8 (size, size, 3)."""
-        return decode_square(self.root / self.items[index].name, size)
+    def read(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """Return picture `index` as uint8 (height, width, 3)."""
+        return decode(self.root / self.items[index].name, shape)
 
 
 def _image_names(root: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A config's pictures, decoded and divided: what training and evaluation start from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,10 @@ from colorjax.errors import UserError
 
 @dataclass(frozen=True)
 class Pictures:
-    """The decoded pictures of one source at one size.
+    """The decoded pictures of one source at one shape.
 
     Attributes:
-      images: read-only memory map, uint8 (N, size, size, 3).
+      images: read-only memory map, uint8 (N, height, width, 3).
       names: of the N pictures, in the same order.
       splits: `train`, `validation` and `test`, each with its int64 indices into `images`.
       skipped: the pictures that could not be read.
@@ -29,21 +30,54 @@ class Pictures:
 
 
 def load_pictures(data: ConfigDict, image_size: int) -> Pictures:
-    """Return the pictures of `data.source`, each squashed to a square.
+    """Return the pictures of `data.source`, each squashed to `data.load_size` or to a square.
 
     Args:
       data: the fields of `configs.common.data`.
-      image_size: the square's side, in pixels.
+      image_size: the side in pixels of the square, where `data.load_size` is empty.
 
     Raises:
-      UserError: if the source is unknown, missing or holds no readable picture, or if the cache
-        can't be written.
+      UserError: if the source is unknown, missing or holds no readable picture, if a field can't
+        be used, or if the cache can't be written.
     """
+    # Models trained before these fields were born have configs without them.
+    shape = _load_shape(data.get("load_size", ()), image_size)
+    rule = data.get("split_rule", "")
     source = open_source(data)
-    cached = open_cache(source, image_size, data.cache_dir, data.threads)
-    splits = split_items(cached.items, source.split_by, data.split_fractions, data.split_seed)
+    cached = open_cache(source, shape, data.cache_dir, data.threads)
+    splits = split_items(cached.items, source.split_by, data.split_fractions, data.split_seed, rule)
     names = tuple(item.name for item in cached.items)
     return Pictures(cached.images, names, splits, cached.skipped)
+
+
+def load_validation_pictures(data: ConfigDict, image_size: int) -> Pictures:
+    """Return the pictures of `data.validation_source`, loaded as those of `data.source` are.
+
+    All of them are for validation: their splits mean nothing, and `data.tfds_split` is of
+    `data.source` alone.
+
+    Args:
+      data: the fields of `configs.common.data`, with a `validation_source`.
+      image_size: as for `load_pictures`.
+
+    Raises:
+      UserError: as `load_pictures`.
+    """
+    fields = data.copy_and_resolve_references()
+    fields.source, fields.tfds_split = data.validation_source, ""
+    return load_pictures(fields, image_size)
+
+
+def _load_shape(load_size: Sequence[int], image_size: int) -> tuple[int, int]:
+    if not load_size:
+        return image_size, image_size
+    if len(load_size) != 2 or min(load_size) < 1:
+        raise UserError(
+            f"data.load_size is {tuple(load_size)}: give (height, width) in pixels, or () for "
+            "the square image_size."
+        )
+    height, width = load_size
+    return height, width
 
 
 def split_indices(pictures: Pictures, split: str) -> np.ndarray:

@@ -32,7 +32,7 @@ def make_training_batches(
     left out of that epoch.
 
     Args:
-      images: uint8 (N, size, size, 3).
+      images: uint8 (N, H, W, 3).
       indices: (M,), the pictures of `images` to train on.
       batch_size: pictures in a global batch.
       seed: of the order.
@@ -43,7 +43,7 @@ def make_training_batches(
       prefetch: batches to read ahead; 0 reads each when it is asked for.
 
     Returns:
-      An iterator over uint8 (batch_size / process_count, size, size, 3). Its threads end when it
+      An iterator over uint8 (batch_size / process_count, H, W, 3). Its threads end when it
       is dropped.
 
     Raises:
@@ -78,7 +78,7 @@ def make_evaluation_batches(
     """Return an iterator that gives every picture exactly once, in the order of `indices`.
 
     Args:
-      images: uint8 (N, size, size, 3).
+      images: uint8 (N, H, W, 3).
       indices: (M,), the pictures of `images` to evaluate.
       batch_size: pictures in a global batch; the last is padded with black.
       process_index: which block of each batch to give.
@@ -86,7 +86,7 @@ def make_evaluation_batches(
 
     Returns:
       An iterator over this process's blocks of ceil(M / batch_size) batches: uint8
-      (batch_size / process_count, size, size, 3), and bool (batch_size / process_count,) that
+      (batch_size / process_count, H, W, 3), and bool (batch_size / process_count,) that
       is true for pictures and false for padding.
 
     Raises:

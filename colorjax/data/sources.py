@@ -1,4 +1,4 @@
-"""A source is a list of named pictures that can be drawn at a size; its prefix picks its kind."""
+"""A source is a list of named pictures that can be read at any shape; its prefix picks its kind."""
 
 import hashlib
 import inspect
@@ -8,7 +8,9 @@ from typing import Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
+from colorjax.data.decode import squash
 from colorjax.errors import UserError
 
 
@@ -34,8 +36,8 @@ class Source(Protocol):
     items: Sequence[Item]
     split_by: str  # how items without a split of their own are divided: see `splits.split_items`
 
-    def read(self, index: int, size: int) -> np.ndarray:
-        """Return picture `index` as uint8 (size, size, 3), or raise if it can't be read."""
+    def read(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """Return picture `index` as uint8 (height, width, 3), or raise if it can't be read."""
         ...
 
 
@@ -56,7 +58,7 @@ def open_source(data: ConfigDict) -> Source:
     if kind == "tfds" and argument:
         from colorjax.data.tfds import TfdsSource
 
-        return TfdsSource(argument, data.tfds_dir, data.manual_dir)
+        return TfdsSource(argument, data.tfds_dir, data.manual_dir, data.get("tfds_split", ""))
     raise UserError(
         f"data.source is {data.source!r}, but a source is folder:PATH, tfds:NAME or garden."
     )
@@ -81,6 +83,6 @@ class GardenSource:
             Item(f"garden-{index:06d}", version) for index in range(count)
         ]
 
-    def read(self, index: int, size: int) -> np.ndarray:
-        """Draw picture `index` as uint8 (size, size, 3)."""
-        return self._draw(index, size)
+    def read(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """Draw picture `index`, a square, squashed to uint8 (height, width, 3)."""
+        return squash(Image.fromarray(self._draw(index, max(shape))), shape)

@@ -11,41 +11,53 @@ from colorjax.data.sources import Item
 from colorjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+RULES = ("hash", "permutation", "ordered")
 
 
 def split_items(
-    items: Sequence[Item], split_by: str, fractions: Sequence[float], seed: int
+    items: Sequence[Item],
+    split_by: str,
+    fractions: Sequence[float],
+    seed: int,
+    rule: str = "",
 ) -> dict[str, np.ndarray]:
     """Divide a source's pictures into `train`, `validation` and `test`.
 
-    Items that carry a split keep it (see `_split_as_given`). Otherwise `split_by` says how:
+    With a `rule` all pictures are divided by it, whatever split they carry. Without, those that
+    carry one keep it (see `_split_as_given`), and where none does `split_by` is the rule:
 
     - `hash`: by a hash of the seed and the name, so that a picture stays in its split when
       others are added; the counts follow the fractions only roughly;
-    - `permutation`: by a random order drawn from the seed; the counts are exact to rounding.
+    - `permutation`: by a random order drawn from the seed; the counts are exact to rounding;
+    - `ordered`: as the source has them, test first, then validation, then train; the counts are
+      exact to rounding.
 
     Three pictures are enough for all: a split with a positive fraction that came out empty then
     gets one from the largest split.
 
     Args:
       items: the readable pictures.
-      split_by: `hash` or `permutation`.
+      split_by: the source's own rule, one of `RULES`.
       fractions: the shares of train, validation and test, which sum to 1.
       seed: of the division.
+      rule: one of `RULES`, or empty for the source's way.
 
     Returns:
       For each split its sorted int64 indices into `items`; disjoint.
 
     Raises:
-      UserError: if the fractions are not three shares of 1.
+      UserError: if the fractions are not three shares of 1, or there is no such rule.
     """
     _check_fractions(fractions)
-    if any(item.split for item in items):
+    if rule and rule not in RULES:
+        raise UserError(
+            f"data.split_rule is {rule!r}: choose one of {', '.join(RULES)}, or leave it empty "
+            "for the source's own."
+        )
+    if any(item.split for item in items) and not rule:
         assigned = _split_as_given(items, fractions, seed)
-    elif split_by == "hash":
-        assigned = _split_by_hash([item.name for item in items], fractions, seed)
     else:
-        assigned = _split_by_permutation(len(items), fractions, seed)
+        assigned = _split_by_rule(items, rule or split_by, fractions, seed)
     return {split: np.flatnonzero(assigned == number) for number, split in enumerate(SPLITS)}
 
 
@@ -76,6 +88,18 @@ def _split_as_given(items: Sequence[Item], fractions: Sequence[float], seed: int
     return assigned
 
 
+def _split_by_rule(
+    items: Sequence[Item], rule: str, fractions: Sequence[float], seed: int
+) -> np.ndarray:
+    count = len(items)
+    if rule == "hash":
+        return _split_by_hash([item.name for item in items], fractions, seed)
+    if rule == "permutation":
+        return _split_by_order(np.random.default_rng(seed).permutation(count), fractions)
+    # Train comes first in `fractions`, and last here.
+    return _split_by_order(np.arange(count)[::-1], fractions)
+
+
 def _split_by_hash(names: Sequence[str], fractions: Sequence[float], seed: int) -> np.ndarray:
     positions = np.array([_hash_to_unit(name, seed) for name in names])
     edges = np.cumsum(fractions)
@@ -84,8 +108,9 @@ def _split_by_hash(names: Sequence[str], fractions: Sequence[float], seed: int) 
     return _fill_empty_splits(assigned, fractions, positions)
 
 
-def _split_by_permutation(count: int, fractions: Sequence[float], seed: int) -> np.ndarray:
-    order = np.random.default_rng(seed).permutation(count)
+def _split_by_order(order: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
+    """Give the first in `order`, a permutation, to train, the next to validation, then to test."""
+    count = len(order)
     positions = np.empty(count)
     positions[order] = (np.arange(count) + 0.5) / max(count, 1)
     edges = np.round(np.cumsum(fractions) * count).astype(int)

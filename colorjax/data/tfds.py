@@ -18,47 +18,48 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.core.download import downloader
 
-from colorjax.data.decode import decode_square, explain
+from colorjax.data.decode import decode, explain
 from colorjax.data.sources import Item
 from colorjax.errors import UserError
 
 
 class TfdsSource:
-    """Every picture of a TFDS dataset, its splits joined so that they can be divided anew."""
+    """The pictures of a TFDS dataset, its splits joined so that they can be divided anew."""
 
     split_by = "permutation"
 
-    def __init__(self, name: str, data_dir: str = "", manual_dir: str = ""):
+    def __init__(self, name: str, data_dir: str = "", manual_dir: str = "", split: str = ""):
         """Open the dataset, after preparing it if that wasn't done before.
 
         Args:
           name: as TFDS has it, with a configuration where it needs one (`NAME/CONFIG`).
           data_dir: where TFDS keeps its data; empty for its own default.
           manual_dir: where archives placed by hand lie; empty for nowhere.
+          split: the one of its splits to take; empty for all.
 
         Raises:
-          UserError: if there is no such dataset, if it has no pictures, or if it can be neither
-            downloaded nor prepared.
+          UserError: if there is no such dataset or split, if it has no pictures, or if it can be
+            neither downloaded nor prepared.
         """
         builder = _make_builder(name, data_dir, manual_dir)
         self._feature = _image_feature(name, builder)
         _prepare(name, builder, manual_dir)
-        self._splits = _open_splits(name, builder, self._feature)
+        self._splits = _open_splits(name, builder, self._feature, split)
         self._places = [(split, row) for split in self._splits for row in self._rows(split)]
         if not self._places:
             raise UserError(f"The TFDS dataset {name!r} is prepared but empty.")
         folder = Path(builder.data_dir).resolve()
-        self.key = f"tfds:{folder}"
+        self.key = f"tfds:{folder}:{split}" if split else f"tfds:{folder}"
         # Preparing a dataset again writes this file again.
         version = f"{builder.version}-{(folder / 'dataset_info.json').stat().st_mtime_ns}"
         self.items: Sequence[Item] = [
             Item(f"{split}/{row:06d}", version) for split, row in self._places
         ]
 
-    def read(self, index: int, size: int) -> np.ndarray:
-        """Return picture `index` as uint8 (size, size, 3)."""
+    def read(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """Return picture `index` as uint8 (height, width, 3)."""
         split, row = self._places[index]
-        return decode_square(io.BytesIO(self._splits[split][row][self._feature]), size)
+        return decode(io.BytesIO(self._splits[split][row][self._feature]), shape)
 
     def _rows(self, split: str) -> range:
         return range(len(self._splits[split]))
@@ -120,13 +121,19 @@ def _remove_empty_folders(folder: Path) -> None:
             os.rmdir(path)
 
 
-def _open_splits(name: str, builder: Any, feature: str) -> dict[str, Any]:
-    """Return each split's records, their pictures left encoded."""
+def _open_splits(name: str, builder: Any, feature: str, split: str) -> dict[str, Any]:
+    """Return the records of one split, or of each, their pictures left encoded."""
+    known = sorted(builder.info.splits)
+    if split and split not in known:
+        raise UserError(
+            f"The TFDS dataset {name!r} has no split {split!r}: set data.tfds_split to one of "
+            f"{', '.join(known)}, or leave it empty for all."
+        )
     decoders = {feature: tfds.decode.SkipDecoding()}
     try:
         return {
-            split: builder.as_data_source(split, decoders=decoders)
-            for split in sorted(builder.info.splits)
+            each: builder.as_data_source(each, decoders=decoders)
+            for each in ([split] if split else known)
         }
     except Exception as error:
         raise UserError(

@@ -17,9 +17,10 @@ class RunPictures:
     """Decoded pictures, divided into batches for one run.
 
     Attributes:
-      pictures: all of them.
+      pictures: all of `data.source`.
       batch_size: pictures in a global batch, shrunk where there are fewer.
-      steps_per_epoch: whole batches in an epoch.
+      steps_per_epoch: batches in an epoch: as the config says, or the whole ones there are. An
+        epoch may end within a pass over the pictures, or hold several.
       prepare: makes loaded pictures what the networks are shown, on the device.
       prepare_training: the same with what is random about training.
       originals: the samples as prepared, uint8 (N, S, S, 3): evenly spaced validation pictures.
@@ -32,18 +33,23 @@ class RunPictures:
         self._data, self._mesh = config.data, mesh
         self.pictures = data.load_pictures(config.data, config.image_size)
         self._train = data.split_indices(self.pictures, "train")
-        self._validation = data.split_indices(self.pictures, "validation")
+        self._validation_pictures, split = self.pictures, "validation"
+        if config.data.validation_source:
+            pictures = data.load_validation_pictures(config.data, config.image_size)
+            self._validation_pictures, split = pictures, "all"
+        self._validation = data.split_indices(self._validation_pictures, split)
         self.batch_size = parallel.fit_batch_size(config.batch_size, len(self._train), mesh)
         if self.batch_size < config.batch_size:
             notice(
                 f"warning: {len(self._train)} training pictures are fewer than a batch: batches "
                 f"of {self.batch_size}"
             )
-        self.steps_per_epoch = data.steps_per_epoch(len(self._train), self.batch_size)
+        whole = data.steps_per_epoch(len(self._train), self.batch_size)
+        self.steps_per_epoch = config.steps_per_epoch or whole
         self.prepare = data.make_prepare(config.data, config.image_size)
         self.prepare_training = data.make_training_prepare(config.data, config.image_size)
         self._samples = _spread(self._validation, config.sample_images)
-        samples = self.prepare(self.pictures.images[self._samples])
+        samples = self.prepare(self._validation_pictures.images[self._samples])
         self.originals = np.asarray(color.to_image(samples))
 
     @property
@@ -84,15 +90,25 @@ class RunPictures:
         rows = [evaluation.gray_images(self.originals), colored, self.originals]
         write_whole(path, sheets.make_grid(rows).save)
 
+    @property
+    def skipped(self) -> int:
+        """How many pictures could not be read, of both sources."""
+        count = len(self.pictures.skipped)
+        if self._validation_pictures is not self.pictures:
+            count += len(self._validation_pictures.skipped)
+        return count
+
     def describe(self) -> str:
         """Return how many pictures there are of each split."""
         counts = [f"{len(indices)} {name}" for name, indices in self.pictures.splits.items()]
-        skipped = f"; {len(self.pictures.skipped)} skipped" if self.pictures.skipped else ""
-        return f"pictures of {self._data.source}: {', '.join(counts)}{skipped}"
+        line = f"pictures of {self._data.source}: {', '.join(counts)}"
+        if self._data.validation_source:
+            line += f"; validation on all {len(self._validation)} of {self._data.validation_source}"
+        return f"{line}; {self.skipped} skipped" if self.skipped else line
 
     def _evaluation_batches(self, indices: np.ndarray, batch_size: int) -> evaluation.Batches:
         return data.make_evaluation_batches(
-            self.pictures.images,
+            self._validation_pictures.images,
             indices,
             batch_size=batch_size,
             process_index=parallel.process_index(),

@@ -1,5 +1,6 @@
 """Decoded pictures are kept, and made again only when their file has changed."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -26,8 +27,8 @@ def photos(tmp_path):
     return folder
 
 
-def _open(photos, size=4):
-    return open_cache(FolderSource(str(photos)), size, str(photos.parent / "cache"), threads=2)
+def _open(photos, shape=(4, 4)):
+    return open_cache(FolderSource(str(photos)), shape, str(photos.parent / "cache"), threads=2)
 
 
 def _colors(cached):
@@ -58,11 +59,28 @@ def test_images_are_a_read_only_map(photos):
 
 
 def test_each_size_has_its_own_cache(photos):
-    _open(photos, size=4)
-    other = _open(photos, size=6)
-    assert other.decoded == 3
-    assert other.images.shape == (3, 6, 6, 3)
-    assert _open(photos, size=4).decoded == 0
+    _open(photos)
+    for shape in [(6, 6), (6, 4), (4, 6)]:
+        other = _open(photos, shape)
+        assert other.decoded == 3
+        assert other.images.shape == (3, *shape, 3)
+        assert _colors(other) == COLORS
+    assert _open(photos).decoded == 0
+
+
+def test_the_cache_of_squares_is_named_by_their_side(photos):
+    # As it always was, so that a cache of gigabytes is not made again by a newer version.
+    key = FolderSource(str(photos)).key
+    digest = hashlib.sha256(f"{key}\n4".encode()).hexdigest()[:12]
+    folder = Path(_open(photos).images.filename).parent
+    assert folder.name.endswith(f"-photos-4-{digest}")
+
+
+def test_rectangles_are_copied_too_when_another_picture_changes(photos):
+    _open(photos, (6, 4))
+    Image.new("RGB", (7, 7), (9, 9, 9)).save(photos / "2.png")
+    cached = _open(photos, (6, 4))
+    assert (cached.decoded, _colors(cached)) == (1, {**COLORS, "2.png": (9, 9, 9)})
 
 
 def test_only_what_changed_is_decoded_again(photos):
@@ -132,9 +150,9 @@ class _CountingFolder(FolderSource):
         super().__init__(path)
         self.read_names = []
 
-    def read(self, index, size):
+    def read(self, index, shape):
         self.read_names.append(self.items[index].name)
-        return super().read(index, size)
+        return super().read(index, shape)
 
 
 def test_a_change_elsewhere_reads_neither_good_nor_broken_pictures_again(photos):
@@ -142,7 +160,7 @@ def test_a_change_elsewhere_reads_neither_good_nor_broken_pictures_again(photos)
     _open(photos)
     Image.new("RGB", (7, 7), (9, 9, 9)).save(photos / "2.png")
     source = _CountingFolder(str(photos))
-    cached = open_cache(source, 4, str(photos.parent / "cache"))
+    cached = open_cache(source, (4, 4), str(photos.parent / "cache"))
     assert source.read_names == ["2.png"]
     assert len(cached.skipped) == 4
 
@@ -238,5 +256,5 @@ def test_two_processes_share_one_decoding(photos):
 
 def test_default_place_follows_xdg(photos, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "xdg"))
-    cached = open_cache(FolderSource(str(photos)), 4)
+    cached = open_cache(FolderSource(str(photos)), (4, 4))
     assert Path(cached.images.filename).is_relative_to(photos.parent / "xdg" / "colorjax")

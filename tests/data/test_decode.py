@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorjax.data.decode import decode_square
+from colorjax.data.decode import decode
 
 RAMP = np.linspace(0, 255, 24 * 24 * 3).reshape(24, 24, 3).astype(np.uint8)
 
@@ -15,7 +15,7 @@ def _decode(image, file_format="PNG", size=24, **options):
     file = io.BytesIO()
     image.save(file, file_format, **options)
     file.seek(0)
-    return decode_square(file, size)
+    return decode(file, (size, size))
 
 
 def test_rgb_at_its_own_size_is_unchanged():
@@ -36,6 +36,19 @@ def test_other_shapes_are_squashed_whole():
     square = _decode(Image.fromarray(wide), size=20)
     np.testing.assert_array_equal(square[:, :8], np.broadcast_to([255, 0, 0], (20, 8, 3)))
     np.testing.assert_array_equal(square[:, 12:], np.zeros((20, 8, 3)))
+
+
+def test_a_picture_of_the_shape_asked_for_keeps_its_pixels():
+    file = io.BytesIO()
+    Image.fromarray(RAMP[:, :18]).save(file, "PNG")
+    np.testing.assert_array_equal(decode(file, (24, 18)), RAMP[:, :18])
+
+
+def test_height_comes_before_width():
+    file = io.BytesIO()
+    Image.fromarray(RAMP).save(file, "PNG")
+    plain = Image.fromarray(RAMP).resize((9, 11), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(decode(file, (11, 9)), np.asarray(plain))
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,27 @@ def test_garden_is_divided_exactly(data):
     }
 
 
+def test_pictures_are_loaded_at_the_size_asked_for(data, tmp_path):
+    _save_photos(tmp_path / "photos", 3)
+    data.source, data.load_size = f"folder:{tmp_path / 'photos'}", (6, 4)
+    assert load_pictures(data, 8).images.shape == (3, 6, 4, 3)
+    for wrong in [(6,), (6, 0), (1, 2, 3)]:
+        data.load_size = wrong
+        with pytest.raises(UserError, match=r"data\.load_size is .*height, width"):
+            load_pictures(data, 8)
+
+
+def test_the_split_rule_of_the_config_is_followed(data):
+    data.garden_images, data.split_rule = 10, "ordered"
+    data.split_fractions = (0.5, 0.3, 0.2)
+    splits = load_pictures(data, 8).splits
+    assert {split: rows.tolist() for split, rows in splits.items()} == {
+        "test": [0, 1],
+        "validation": [2, 3, 4],
+        "train": [5, 6, 7, 8, 9],
+    }
+
+
 def test_unknown_and_empty_splits_are_named(data, tmp_path):
     _save_photos(tmp_path / "photos", 4)
     data.source = f"folder:{tmp_path / 'photos'}"

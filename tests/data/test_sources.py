@@ -95,12 +95,19 @@ def test_folder_mistakes_get_a_sentence(tmp_path):
 
 def test_garden_draws_as_many_pictures_as_asked():
     source = open_source(_data("garden", garden_images=3))
-    pictures = np.stack([source.read(index, 16) for index in range(3)])
+    pictures = np.stack([source.read(index, (16, 16)) for index in range(3)])
     assert [item.name for item in source.items] == [f"garden-00000{index}" for index in range(3)]
     assert pictures.shape == (3, 16, 16, 3)
     assert pictures.dtype == np.uint8
     assert len(np.unique(pictures.reshape(3, -1), axis=0)) == 3
-    np.testing.assert_array_equal(pictures[1], source.read(1, 16))
+    np.testing.assert_array_equal(pictures[1], source.read(1, (16, 16)))
+
+
+def test_garden_is_squashed_to_other_shapes():
+    source = open_source(_data("garden", garden_images=1))
+    square = Image.fromarray(source.read(0, (20, 20)))
+    squashed = square.resize((12, 20), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(source.read(0, (20, 12)), np.asarray(squashed))
 
 
 def test_garden_needs_a_picture():

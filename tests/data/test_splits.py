@@ -22,7 +22,7 @@ def _counts(splits):
     return [len(splits[split]) for split in ("train", "validation", "test")]
 
 
-@pytest.mark.parametrize("split_by", ["hash", "permutation"])
+@pytest.mark.parametrize("split_by", ["hash", "permutation", "ordered"])
 @pytest.mark.parametrize("count", [3, 4, 10, 1000])
 def test_every_picture_is_in_one_split_and_each_split_has_one(split_by, count):
     items = _items(f"{number}.jpg" for number in range(count))
@@ -66,7 +66,7 @@ def test_hash_keeps_pictures_in_place_when_others_are_added():
 
 def test_a_fraction_of_zero_stays_empty():
     items = _items(map(str, range(50)))
-    for split_by in ("hash", "permutation"):
+    for split_by in ("hash", "permutation", "ordered"):
         assert _counts(split_items(items, split_by, (1.0, 0.0, 0.0), 42)) == [50, 0, 0]
         assert _counts(split_items(items, split_by, (0.5, 0.5, 0.0), 42))[2] == 0
 
@@ -86,6 +86,33 @@ def test_missing_validation_is_cut_from_train_and_missing_test_is_empty():
     np.testing.assert_array_equal(splits["test"], np.arange(1000, 1010))
     share = len(splits["validation"]) / 1000
     assert abs(share - 0.15 / 0.85) < 0.06
+
+
+@pytest.mark.parametrize("count", [1000, 162_770])
+def test_ordered_gives_test_the_first_and_validation_the_next(count):
+    # The CelebA recipe: the first 10 % test, the next 15 % validation, the rest training.
+    items = _items(map(str, range(count)))
+    splits = split_items(items, "hash", (0.75, 0.15, 0.10), 42, "ordered")
+    first, second = len(splits["test"]), len(splits["test"]) + len(splits["validation"])
+    np.testing.assert_array_equal(splits["test"], np.arange(first))
+    np.testing.assert_array_equal(splits["validation"], np.arange(first, second))
+    np.testing.assert_array_equal(splits["train"], np.arange(second, count))
+    assert abs(first - 0.10 * count) < 1
+    assert abs(second - 0.25 * count) < 1
+
+
+def test_a_rule_asked_for_divides_pictures_that_carry_a_split():
+    items = [Item(f"train/{number}", "1", "train") for number in range(20)]
+    for rule in ("hash", "permutation", "ordered"):
+        plain = [Item(item.name, "1") for item in items]
+        expected = split_items(plain, rule, FRACTIONS, 42)
+        splits = split_items(items, "hash", FRACTIONS, 42, rule)
+        assert _named(items, splits) == _named(plain, expected)
+
+
+def test_an_unknown_rule_names_those_there_are():
+    with pytest.raises(UserError, match=r"'random'.*hash, permutation, ordered"):
+        split_items(_items("abc"), "hash", FRACTIONS, 42, "random")
 
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.2, 0.2), (1.2, -0.1, -0.1)])

@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 from scipy.io import savemat
 
+from colorjax.data import load_pictures
 from colorjax.data.sources import open_source
 from colorjax.errors import UserError
+from configs import common
 
 PARTS = {"trnid": [1, 4, 7], "valid": [2, 5], "tstid": [3, 6, 8, 9, 10]}
 
@@ -46,7 +48,7 @@ def flowers(tmp_path):
 
 
 def _reds(source):
-    return [source.read(index, 8)[4, 4, 0] for index in range(len(source.items))]
+    return [source.read(index, (8, 8))[4, 4, 0] for index in range(len(source.items))]
 
 
 def test_flowers_are_prepared_from_archives_by_hand(tmp_path, flowers):
@@ -76,7 +78,8 @@ def test_tensorflow_is_not_imported(tmp_path, flowers):
     code = f"""if True:
         import sys
         from colorjax.data.tfds import TfdsSource
-        TfdsSource("oxford_flowers102", {str(tmp_path / "tfds")!r}, {str(flowers)!r}).read(0, 8)
+        source = TfdsSource("oxford_flowers102", {str(tmp_path / "tfds")!r}, {str(flowers)!r})
+        source.read(0, (8, 8))
         assert "tensorflow" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -89,19 +92,55 @@ def test_a_damaged_archive_gets_a_sentence_and_leaves_nothing(tmp_path, flowers)
     assert not list((tmp_path / "tfds").rglob("*.array_record*"))
 
 
-def test_faces_are_prepared_from_archives_by_hand(tmp_path):
+@pytest.fixture
+def faces(tmp_path):
+    """Return a folder with the files of CelebA, with twelve pictures: eight are for training."""
     folder = tmp_path / "manual"
     folder.mkdir()
-    names = [f"{number:06d}.jpg" for number in range(1, 7)]
+    names = [f"{number:06d}.jpg" for number in range(1, 13)]
     with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
         for number, name in enumerate(names, start=1):
             archive.writestr(f"img_align_celeba/{name}", _jpeg(number, (178, 218)))
-    _write_faces_lists(folder, names)
-    source = open_source(_data(tmp_path, "celeb_a", folder))
-    np.testing.assert_allclose(sorted(_reds(source)), np.arange(1, 7) * 20, atol=4)
+    _write_faces_lists(folder, names, [0] * 8 + [1] * 2 + [2] * 2)
+    return folder
 
 
-def _write_faces_lists(folder, names):
+def test_faces_are_prepared_from_archives_by_hand(tmp_path, faces):
+    source = open_source(_data(tmp_path, "celeb_a", faces))
+    np.testing.assert_allclose(sorted(_reds(source)), np.arange(1, 13) * 20, atol=4)
+
+
+def test_faces_recipe_divides_the_train_split_in_its_order(tmp_path, faces):
+    data = common.data()
+    data.update(_data(tmp_path, "celeb_a", faces))
+    data.cache_dir = str(tmp_path / "cache")
+    data.tfds_split, data.split_rule = "train", "ordered"
+    data.split_fractions, data.load_size = (0.625, 0.25, 0.125), (218, 178)
+    pictures = load_pictures(data, 128)
+    assert pictures.names == tuple(f"train/{row:06d}" for row in range(8))
+    assert pictures.images.shape == (8, 218, 178, 3)
+    reds = pictures.images[:, 100, 100, 0]
+    np.testing.assert_allclose(sorted(reds), np.arange(1, 9) * 20, atol=4)
+    assert {split: rows.tolist() for split, rows in pictures.splits.items()} == {
+        "test": [0],
+        "validation": [1, 2],
+        "train": [3, 4, 5, 6, 7],
+    }
+
+
+def test_one_split_alone_is_taken_and_an_unknown_one_named(tmp_path, flowers):
+    data = _data(tmp_path, "oxford_flowers102", flowers)
+    whole = open_source(data)
+    data.tfds_split = "validation"
+    source = open_source(data)
+    np.testing.assert_allclose(np.array(sorted(_reds(source))) / 20, PARTS["valid"], atol=0.2)
+    assert source.key != whole.key
+    data.tfds_split = "valid"
+    with pytest.raises(UserError, match=r"no split 'valid'.*test, train, validation"):
+        open_source(data)
+
+
+def _write_faces_lists(folder, names, partition):
     from tensorflow_datasets.datasets.celeb_a import celeb_a_dataset_builder as faces
 
     lists = {
@@ -111,7 +150,7 @@ def _write_faces_lists(folder, names):
     for file, headings in lists.items():
         rows = [f"{name} {' '.join('1' for _ in headings)}" for name in names]
         (folder / file).write_text("\n".join([str(len(rows)), " ".join(headings), *rows, ""]))
-    parts = [f"{name} {number // 2}" for number, name in enumerate(names)]
+    parts = [f"{name} {part}" for name, part in zip(names, partition, strict=True)]
     (folder / "list_eval_partition.txt").write_text("\n".join([*parts, ""]))
     (folder / "identity_CelebA.txt").write_text("\n".join([f"{name} 1" for name in names] + [""]))
 
