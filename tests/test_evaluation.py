@@ -5,6 +5,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from colorjax import color, data, evaluation, models, parallel
 from colorjax.errors import UserError
+from configs import common
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +71,26 @@ def test_batch_size_shrinks_to_the_pictures(wanted, pictures, expected):
 def test_a_batch_that_cannot_be_shared_is_an_error():
     with pytest.raises(UserError, match="can't be shared by 1 device"):
         parallel.fit_batch_size(0, 10, parallel.create_mesh())
+
+
+def test_figures_are_of_the_prepared_pictures(evaluator, images):
+    whole, variables = evaluator
+    framed = np.pad(images, [(0, 0), (3, 3), (1, 2), (0, 0)], constant_values=200)
+    fields = common.data()
+    fields.crop_size = 16
+    prepare = data.make_prepare(fields, 16)
+    mesh = parallel.create_mesh()
+    generator = models.UNet(widths=(4, 8))
+    codec = color.get_codec("lab_centered")
+    cut = evaluation.Evaluator(codec, generator, mesh, prepare=prepare)
+    figures, expected = (
+        each.evaluate(variables, make_batches(pictures, 7), {})
+        for each, pictures in ((cut, framed), (whole, images))
+    )
+    assert figures == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(
+        cut.colorize(variables, framed), whole.colorize(variables, images)
+    )
+    baselines = evaluation.evaluate_baselines(lambda: make_batches(framed, 7), mesh, prepare)
+    plain = evaluation.evaluate_baselines(lambda: make_batches(images, 7), mesh)
+    assert baselines == pytest.approx(plain, rel=1e-5)

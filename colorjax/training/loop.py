@@ -343,7 +343,7 @@ class Run:
         )
         self._say(
             f"done: {self.host.step} steps, {reporting.format_time(seconds)} in this start, "
-            f"{len(self.pictures.pictures.skipped)} pictures skipped\n"
+            f"{self.pictures.skipped} pictures skipped\n"
             f"best validation PSNR {self.host.best_psnr:.2f} dB at step {self.host.best_step} "
             f"(grey {baselines['gray_psnr']:.2f}, best constant colour "
             f"{baselines['constant_psnr']:.2f}; photos' colourfulness "

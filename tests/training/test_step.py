@@ -16,6 +16,7 @@ from configs import common
 
 PREPARE = data.make_training_prepare(common.data(), image_size=16)
 
+
 @pytest.fixture
 def parts(tiny_config):
     return create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
