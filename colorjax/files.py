@@ -44,6 +44,21 @@ def check_folder(folder: Path, option: str) -> None:
         raise UserError(f"{folder} can't be written: name another folder with {option}.")
 
 
+def check_file(path: Path, option: str) -> None:
+    """Check that a file may be written there, its folder made if need be; nothing is written.
+
+    Args:
+      path: of the file.
+      option: of the command that names it, such as `--json`.
+
+    Raises:
+      UserError: if it may not be.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file with {option}.")
+    check_folder(path.parent, option)
+
+
 def create_folder(folder: Path, option: str) -> None:
     """Create a folder and those above it; see `check_folder`.
 

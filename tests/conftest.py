@@ -58,6 +58,22 @@ def photo_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def save_picture(path: str, height: int = 12, width: int = 20, seed: int = 0) -> None:
+    """Write a picture of random colours that sRGB can show at any hue."""
+    pixels = np.random.default_rng(seed).integers(80, 170, (height, width, 3), dtype=np.uint8)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder of 16 pixels that was not trained.

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import colorjax
-from colorjax.cli import colorize, describe, evaluate, models
+from colorjax.cli import colorize, compare, describe, evaluate, models
 from colorjax.cli.errors import MISUSED, reporting_errors
 
-COMMANDS = {"colorize": colorize, "evaluate": evaluate, "describe": describe, "models": models}
+COMMANDS = {
+    "colorize": colorize,
+    "evaluate": evaluate,
+    "compare": compare,
+    "describe": describe,
+    "models": models,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from colorjax.colorize.colorizer import Colorizer
 from colorjax.colorize.inputs import find_inputs, plan_outputs
 from colorjax.colorize.model import find_model
-from colorjax.colorize.pictures import read_picture, save_picture
+from colorjax.colorize.pictures import explain_unread, read_picture, save_picture
 from colorjax.console import notice
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
@@ -126,7 +126,7 @@ def _colorize_jobs(
             try:
                 image = read_picture(job.source)
             except UserError as error:
-                report.failed(job.source, _reason(error))
+                report.failed(job.source, explain_unread(error))
                 continue
             waiting.append(job)
             yield image
@@ -154,8 +154,3 @@ def _created(folder: Path) -> Iterator[None]:
         if not existed:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def _reason(error: UserError) -> str:
-    """Return why a picture can't be read, without its name, which the report gives."""
-    return explain(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
