@@ -2,35 +2,42 @@
 
 import argparse
 import json
-import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from jax.sharding import Mesh
+    from ml_collections import ConfigDict
 
+    from colorjax.cli.figures import Group
     from colorjax.colorize.model import ModelFiles
-    from colorjax.evaluation import Judge
+    from colorjax.evaluation import Batches, Judge
     from colorjax.models import Networks
 
-FIELDS = (
-    "images",
-    "psnr",
-    "psnr_lab",
-    "ssim",
-    "ciede2000",
-    "colorfulness",
-    "colorfulness_abs",
-    "colorfulness_real",
-    "l1",
-    "gan_loss",
-    "gray_psnr",
-    "gray_ssim",
-    "gray_ciede2000",
-    "constant_psnr",
-    "constant_ciede2000",
-)
+_BATCH = 64  # pictures
+_SHEET_PICTURES = 6
+_SHEET_SIDE = 192  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """Pictures that models are measured on.
+
+    Attributes:
+      images: uint8 (N, S, S, 3), of the whole source.
+      indices: of those that are measured.
+      description: which these are, in words.
+      baselines: what is reached on them without a model.
+    """
+
+    images: "np.ndarray"
+    indices: "np.ndarray"
+    description: str
+    baselines: Mapping[str, float]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,72 +51,118 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder:PATH, tfds:NAME or garden; default: what each model was trained on",
     )
     parser.add_argument(
-        "--split", choices=("train", "validation", "test", "all"), default="test", help="of SOURCE"
+        "--split",
+        choices=("train", "validation", "test", "all"),
+        default="test",
+        help="of SOURCE, as each model's config divides it; default: test",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument(
+        "--heat-maps",
+        type=Path,
+        metavar="FILE",
+        help="draw some of the pictures, spread over the split, as `compare --heat-maps` does (of "
+        "the first model's pictures, where they differ); .png or .jpg",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure each model, print one table and return 0."""
-    from colorjax.cli.reporting import quieten
+    from colorjax.cli.figures import format_markdown, make_notes, make_table
+    from colorjax.cli.reporting import format_table, quieten, write_text
     from colorjax.colorize.model import find_model
 
     quieten(arguments.verbose)
-    if arguments.json is not None:
-        _check_writable(arguments.json)
+    _check_outputs(arguments)
     found = {name: find_model(name) for name in arguments.models}
-    results = {
-        name: evaluate_model(files, arguments.data, arguments.split)
-        for name, files in found.items()
-    }
-    print(_table(results))
+    sets = _load_sets(found, arguments.data, arguments.split)
+    results = {name: evaluate_model(found[name], sets[name]) for name in found}
+    groups = _group(results, sets)
+    print(format_table(make_table(groups)))
+    print(*(textwrap.fill(note, 100) for note in make_notes(groups)), sep="\n")
     if arguments.json is not None:
-        _write_json(results, arguments.json)
+        write_text(arguments.json, json.dumps(results, indent=2) + "\n")
+    if arguments.markdown is not None:
+        write_text(arguments.markdown, format_markdown(groups))
+    if arguments.heat_maps is not None:
+        _draw_heat_maps(list(found), sets[arguments.models[0]], arguments.heat_maps)
     return 0
 
 
-def evaluate_model(files: "ModelFiles", source: str | None, split: str) -> dict[str, Any]:
-    """Return the figures of one model, named as in `FIELDS`, at its own training size.
+def evaluate_model(files: "ModelFiles", pictures: EvaluationSet) -> dict[str, Any]:
+    """Return the figures of one model, named as in `figures.FIELDS`.
 
     Args:
       files: of the model.
-      source: the pictures; None for those it was trained on.
-      split: train, validation, test or all.
+      pictures: of its own training size.
 
     Raises:
-      UserError: if the model or the pictures can't be read, or the split is empty.
+      UserError: if the model can't be read.
     """
-    from colorjax import data, evaluation, parallel
+    from colorjax import evaluation, parallel
+    from colorjax.cli.figures import FIELDS
     from colorjax.colorize.model import read_variables
     from colorjax.models import create_networks, generator_shapes
 
     networks = create_networks(files.config)
-    images, indices = _load_pictures(files, networks.image_size, source, split)
     mesh = parallel.create_mesh()
     variables = read_variables(files, "generator", generator_shapes(networks), mesh)
     judge, critic_variables = _create_judge(files, networks, mesh)
-    batch_size = parallel.round_up_to_devices(min(files.config.batch_size, len(indices)))
-
-    def make_batches() -> Any:
-        return data.make_evaluation_batches(images, indices, batch_size=batch_size)
-
     evaluator = evaluation.Evaluator(networks.codec, networks.generator, mesh, judge)
-    values: dict[str, Any] = {"images": len(indices)}
-    values |= evaluator.evaluate(variables, make_batches(), critic_variables)
-    values |= evaluation.evaluate_baselines(make_batches, mesh)
+    batches = _make_batches(pictures.images, pictures.indices, files.config.batch_size)
+    values: dict[str, Any] = {"images": len(pictures.indices), **pictures.baselines}
+    values |= evaluator.evaluate(variables, batches, critic_variables)
     return {field: values.get(field) for field in FIELDS}
 
 
-def _load_pictures(
-    files: "ModelFiles", size: int, source: str | None, split: str
-) -> tuple["np.ndarray", "np.ndarray"]:
-    from colorjax import data
+def _load_sets(
+    found: Mapping[str, "ModelFiles"], source: str | None, split: str
+) -> dict[str, EvaluationSet]:
+    """Return the pictures for each model, loaded once where models share them."""
+    loaded: dict[str, EvaluationSet] = {}
+    sets = {}
+    for name, files in found.items():
+        key = _identify_set(files.config, source, split)
+        if key not in loaded:
+            loaded[key] = _load_set(files.config, source, split)
+        sets[name] = loaded[key]
+    return sets
 
-    fields = files.config.data.copy_and_resolve_references()
-    if source is not None:
-        fields.source = source
-    pictures = data.load_pictures(fields, size)
-    return pictures.images, data.split_indices(pictures, split)
+
+def _identify_set(config: "ConfigDict", source: str | None, split: str) -> str:
+    """Return the same for two configs if they are measured on the same pictures."""
+    from colorjax.cli.sources import name_source
+
+    name = name_source(config, source, split)
+    fields = ["cache_dir", "tfds_dir", "manual_dir"]
+    fields += ["garden_images"] if name == "garden" else []
+    fields += ["tfds_split"] if name == config.data.source else []
+    fields += ["split_rule", "split_fractions", "split_seed"] if split != "all" else []
+    return repr([name, config.image_size, *(config.data.get(field) or "" for field in fields)])
+
+
+def _load_set(config: "ConfigDict", source: str | None, split: str) -> EvaluationSet:
+    from colorjax import evaluation, parallel
+    from colorjax.cli.sources import load_split, name_source
+
+    size = config.image_size
+    pictures, indices = load_split(config, source, split, size)
+    images = pictures.images
+    baselines = evaluation.evaluate_baselines(
+        lambda: _make_batches(images, indices, _BATCH), parallel.create_mesh()
+    )
+    name = name_source(config, source, split)
+    which = "all" if split == "all" else f"the {split} split"
+    description = f"{len(indices):,} pictures, {which} of {name}, at {size}x{size}"
+    return EvaluationSet(images, indices, description, baselines)
+
+
+def _make_batches(images: "np.ndarray", indices: "np.ndarray", batch_size: int) -> "Batches":
+    from colorjax import data, parallel
+
+    size = parallel.round_up_to_devices(min(batch_size, len(indices)))
+    return data.make_evaluation_batches(images, indices, batch_size=size)
 
 
 def _create_judge(
@@ -135,31 +188,41 @@ def _create_judge(
     return Judge(networks.critic, adversarial[-1].critic_metrics), variables
 
 
-def _table(results: dict[str, dict[str, Any]]) -> str:
-    from colorjax.cli.reporting import format_table
+def _group(
+    results: Mapping[str, dict[str, Any]], sets: Mapping[str, EvaluationSet]
+) -> list["Group"]:
+    """Return the figures by the pictures that they were measured on."""
+    from colorjax.cli.figures import Group
 
-    rows = [["", *results]]
-    for field in FIELDS:
-        rows.append([field, *(_format(values[field]) for values in results.values())])
-    return format_table(rows)
-
-
-def _format(value: float | int | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+    return [
+        Group(each.description, {name: results[name] for name in results if sets[name] is each})
+        for each in dict.fromkeys(sets.values())
+    ]
 
 
-def _check_writable(path: Path) -> None:
+def _draw_heat_maps(models: Sequence[str], pictures: EvaluationSet, path: Path) -> None:
+    from colorjax.cli.reporting import write_output
+    from colorjax.cli.sources import take_every
+    from colorjax.colorize.colorizer import Colorizer
+    from colorjax.comparison import compare_photo, make_titles
+    from colorjax.sheets import draw_sheet, save_sheet
+
+    colorizers = [Colorizer.load(name) for name in models]
+    images = pictures.images[take_every(pictures.indices, None, _SHEET_PICTURES)]
+    compared = [compare_photo(x, colorizers, _SHEET_SIDE, heat_maps=True) for x in images]
+    rows = [row for photo in compared for row in photo]
+    sheet = draw_sheet(make_titles(models), rows, _SHEET_SIDE)
+    write_output(path, lambda path: save_sheet(sheet, path))
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
     """Raise before the work begins, not after it."""
-    from colorjax.errors import UserError
+    from colorjax.files import check_file
+    from colorjax.sheets import check_sheet_path
 
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"{path} can't be written: name a file in a folder that exists.")
-
-
-def _write_json(results: dict[str, dict[str, Any]], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(path)
+    if arguments.json is not None:
+        check_file(arguments.json, "--json")
+    if arguments.markdown is not None:
+        check_file(arguments.markdown, "--markdown")
+    if arguments.heat_maps is not None:
+        check_sheet_path(arguments.heat_maps, "--heat-maps")

@@ -1,6 +1,5 @@
 """The program: exit statuses, one-sentence errors, files and figures."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -9,26 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.color import rgb2lab
 
 from colorjax.cli import main
+from conftest import save_picture as save
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def save(path: str, height: int = 12, width: int = 20, seed: int = 0) -> None:
-    pixels = np.random.default_rng(seed).integers(80, 170, (height, width, 3), dtype=np.uint8)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def colorize(*arguments: object) -> int:
@@ -224,86 +209,6 @@ def test_models_are_listed_and_may_be_named(
     assert "other" not in listed
     save("a.png")
     assert colorize("a.png", "--model", "flowers@1") == 0
-
-
-def test_evaluate_agrees_with_a_second_implementation(
-    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save("one/a.png", 40, 28, seed=3)
-    shutil.copytree(model_folder, "plain")
-    shutil.rmtree("plain/best/2/critic")
-    names = [f"{model_folder}@1", "plain"]
-    arguments = ["--data", "folder:one", "--split", "all", "--json", "figures.json"]
-    assert main(["evaluate", "--models", *names, *arguments]) == 0
-    figures = json.loads(Path("figures.json").read_text())
-    assert list(figures) == names
-    constant, plain = figures.values()
-    expected = expected_figures("one/a.png", (20.0, -15.0))
-    assert set(constant) == set(plain) == KEYS
-    assert {key: constant[key] for key in expected} == pytest.approx(expected, rel=1e-3)
-    assert isinstance(constant["gan_loss"], float)
-    assert plain["gan_loss"] is None
-    table = capsys.readouterr().out
-    assert f"{constant['psnr']:.4f}" in table
-
-
-KEYS = {
-    "images",
-    "psnr",
-    "psnr_lab",
-    "ssim",
-    "ciede2000",
-    "colorfulness",
-    "colorfulness_abs",
-    "colorfulness_real",
-    "l1",
-    "gan_loss",
-    "gray_psnr",
-    "gray_ssim",
-    "gray_ciede2000",
-    "constant_psnr",
-    "constant_ciede2000",
-}
-
-
-def expected_figures(path: str, ab: tuple[float, float]) -> dict[str, float]:
-    """Return figures of a constant prediction, by scikit-image."""
-    lab = rgb2lab(np.asarray(Image.open(path).resize((16, 16), Image.Resampling.BICUBIC)))
-    predictions = {"": ab, "gray_": (0.0, 0.0), "constant_": lab[..., 1:].mean(axis=(0, 1))}
-    figures: dict[str, float] = {
-        "images": 1,
-        "l1": float(np.abs(lab[..., 1:] - ab).mean() / 110),
-        "psnr_lab": float(-10 * np.log10((np.square(lab[..., 1:] - ab) / 110**2).sum() / 768)),
-    }
-    for name, color in predictions.items():
-        predicted = lab2rgb(np.dstack([lab[..., :1], np.broadcast_to(color, (16, 16, 2))]))
-        error = np.square(predicted - lab2rgb(lab)).mean()
-        figures[f"{name}psnr"] = float(-10 * np.log10(error))
-        figures[f"{name}ciede2000"] = float(deltaE_ciede2000(rgb2lab(predicted), lab).mean())
-    return figures
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--models", "nowhere", "--data", "garden"], "There is no model"),
-        (["--models", "MODEL", "--data", "flowers"], "a source is folder:PATH"),
-        (["--models", "MODEL", "--data", "folder:nowhere"], "There is no folder"),
-        (["--models", "MODEL", "--data", "folder:one", "--split", "train"], "--split all"),
-        (["--models", "MODEL", "--data", "folder:one", "--json", "no/x.json"], "can't be written"),
-    ],
-)
-def test_misuse_of_evaluate(
-    work: Path,
-    model_folder: Path,
-    arguments: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    save("one/a.png")  # its hash puts it into the test split
-    arguments = [text.replace("MODEL", str(model_folder)) for text in arguments]
-    assert main(["evaluate", *arguments]) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_describe_counts_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:

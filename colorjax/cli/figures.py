@@ -1,0 +1,106 @@
+"""What models reach, as one table: on a terminal and in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Figures = Mapping[str, Any]
+
+# Of one model, in the order of `evaluate --json`.
+FIELDS = (
+    "images",
+    "psnr",
+    "psnr_lab",
+    "ssim",
+    "ciede2000",
+    "colorfulness",
+    "colorfulness_abs",
+    "colorfulness_real",
+    "l1",
+    "gan_loss",
+    "gray_psnr",
+    "gray_ssim",
+    "gray_ciede2000",
+    "constant_psnr",
+    "constant_ciede2000",
+)
+_COLUMNS = {
+    "l1": ("L1", ".4f"),
+    "gan_loss": ("GAN loss", ".4f"),
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "ciede2000": ("CIEDE2000", ".2f"),
+    "colorfulness": ("colourfulness", ".1f"),
+    "share": ("of photos'", ".2f"),
+}
+_PROTOCOL = (
+    "Pictures squashed bicubically to the model's training size, RGB in [0, 1], means over "
+    "pictures; SSIM with a Gaussian window of sigma 1.5, colourfulness by Hasler and Suesstrunk. "
+    "grey: the uncoloured picture; constant: the mean a and b of these pictures painted "
+    "everywhere. L1 is taken on each model's own normalised target, the GAN loss with its own "
+    "critic: compare neither between codecs or objectives."
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that were measured on the same pictures.
+
+    Attributes:
+      pictures: which these are, in words.
+      figures: of each model, named as in `FIELDS`.
+    """
+
+    pictures: str
+    figures: Mapping[str, Figures]
+
+
+def make_table(groups: Sequence[Group]) -> list[list[str]]:
+    """Return rows of cells, the first of titles: the models, then what is reached without one.
+
+    With several groups a column says which of the sets of pictures a row is about.
+    """
+    several = len(groups) > 1
+    rows = [["", *(["set"] if several else []), *(title for title, _ in _COLUMNS.values())]]
+    for number, group in enumerate(groups, start=1):
+        for name, figures in _named_rows(group):
+            cells = [_format(figures.get(field), code) for field, (_, code) in _COLUMNS.items()]
+            rows.append([name, *([str(number)] if several else []), *cells])
+    return rows
+
+
+def make_notes(groups: Sequence[Group]) -> list[str]:
+    """Return the lines under the table: which pictures, and how they were measured."""
+    several = len(groups) > 1
+    names = [f"Set {number}: " if several else "" for number in range(1, len(groups) + 1)]
+    pairs = zip(names, groups, strict=True)
+    return [*(f"{name}{group.pictures}." for name, group in pairs), _PROTOCOL]
+
+
+def format_markdown(groups: Sequence[Group]) -> str:
+    """Return the table and its notes in Markdown."""
+    titles, *rows = [[cell.replace("|", r"\|") for cell in row] for row in make_table(groups)]
+    ruler = ["---", *["--:"] * (len(titles) - 1)]
+    lines = ["| " + " | ".join(row) + " |" for row in (titles, ruler, *rows)]
+    return "\n".join(lines) + "\n\n" + "\n\n".join(make_notes(groups)) + "\n"
+
+
+def _named_rows(group: Group) -> list[tuple[str, Figures]]:
+    shared = next(iter(group.figures.values()))
+    real = shared["colorfulness_real"]
+    rows: dict[str, Figures] = {
+        name: {**figures, "share": figures["colorfulness"] / real if real else None}
+        for name, figures in group.figures.items()
+    }
+    gray = {field: shared[f"gray_{field}"] for field in ("psnr", "ssim", "ciede2000")}
+    constant = {field: shared[f"constant_{field}"] for field in ("psnr", "ciede2000")}
+    return [
+        *rows.items(),
+        ("grey", {**gray, "colorfulness": 0.0, "share": 0.0}),
+        ("constant", constant),
+        ("photos", {"colorfulness": real, "share": 1.0}),
+    ]
+
+
+def _format(value: float | None, code: str) -> str:
+    return "-" if value is None else format(value, code)

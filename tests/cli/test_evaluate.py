@@ -1,0 +1,170 @@
+"""`colorjax evaluate`: figures by a second implementation, the table, its files, its errors."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+
+from colorjax import configuration
+from colorjax.cli import main
+from conftest import save_picture as save
+
+
+def test_evaluate_agrees_with_a_second_implementation(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("one/a.png", 40, 28, seed=3)
+    shutil.copytree(model_folder, "plain")
+    shutil.rmtree("plain/best/2/critic")
+    names = [f"{model_folder}@1", "plain"]
+    arguments = ["--data", "folder:one", "--split", "all", "--json", "figures.json"]
+    assert main(["evaluate", "--models", *names, *arguments]) == 0
+    figures = json.loads(Path("figures.json").read_text())
+    assert list(figures) == names
+    constant, plain = figures.values()
+    expected = expected_figures("one/a.png", (20.0, -15.0))
+    assert set(constant) == set(plain) == KEYS
+    assert {key: constant[key] for key in expected} == pytest.approx(expected, rel=1e-3)
+    assert isinstance(constant["gan_loss"], float)
+    assert plain["gan_loss"] is None
+    rows = parse_table(capsys.readouterr().out)
+    share = constant["colorfulness"] / constant["colorfulness_real"]
+    assert rows[names[0]] == {
+        "L1": f"{expected['l1']:.4f}",
+        "GAN loss": f"{constant['gan_loss']:.4f}",
+        "PSNR (dB)": f"{expected['psnr']:.2f}",
+        "SSIM": f"{constant['ssim']:.3f}",
+        "CIEDE2000": f"{expected['ciede2000']:.2f}",
+        "colourfulness": f"{constant['colorfulness']:.1f}",
+        "of photos'": f"{share:.2f}",
+    }
+    assert rows["plain"]["GAN loss"] == "-"
+    assert rows["grey"]["PSNR (dB)"] == f"{expected['gray_psnr']:.2f}"
+    assert rows["grey"]["colourfulness"] == "0.0"
+    assert rows["constant"]["CIEDE2000"] == f"{expected['constant_ciede2000']:.2f}"
+    assert rows["photos"]["colourfulness"] == f"{constant['colorfulness_real']:.1f}"
+
+
+def parse_table(text: str) -> dict[str, dict[str, str]]:
+    """Return the cells of each row by the columns' titles."""
+    titles, *rows = [re.split(r"\s{2,}", line) for line in text.splitlines()]
+    return {row[0]: dict(zip(titles[1:], row[1:], strict=True)) for row in rows if row[1:]}
+
+
+def test_models_of_other_sizes_have_their_own_baselines(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        save(f"photos/{seed}.png", 40, 28, seed)
+    copy_at_size(model_folder, "large", 32)
+    models = [f"{model_folder}@1", "large", f"{model_folder}@2"]
+    arguments = ["--data", "folder:photos", "--split", "all"]
+    files = ["--json", "new/figures.json", "--markdown", "table.md"]
+    assert main(["evaluate", "--models", *models, *arguments, *files]) == 0
+    figures = json.loads(Path("new/figures.json").read_text())
+    assert list(figures) == models
+    text = Path("table.md").read_text()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert [line[:2] for line in lines[2:]] == [
+        [models[0], "1"],
+        [models[2], "1"],
+        *([name, "1"] for name in ("grey", "constant", "photos")),
+        ["large", "2"],
+        *([name, "2"] for name in ("grey", "constant", "photos")),
+    ]
+    gray = [line[4] for line in lines if line[0] == "grey"]
+    assert gray == [f"{figures[name]['gray_psnr']:.2f}" for name in (models[0], "large")]
+    assert gray[0] != gray[1]
+    for size in (16, 32):
+        assert f"3 pictures, all of folder:photos, at {size}x{size}." in text
+    assert text.splitlines()[4].split(" | ")[4] in capsys.readouterr().out
+
+
+def copy_at_size(model: Path, name: str, size: int) -> None:
+    """Copy a model to a folder of its own, as if it had been trained at another size."""
+    copy = Path(shutil.copytree(model, name))
+    shutil.rmtree(copy / "best/2/critic")
+    config = configuration.read_config(copy)
+    config.image_size = size
+    configuration.save_config(config, copy)
+
+
+def test_heat_maps_are_drawn_of_some_pictures(work: Path, model_folder: Path) -> None:
+    for seed in range(9):
+        save(f"photos/{seed}.png", 40, 28, seed)
+    arguments = ["--data", "folder:photos", "--split", "all", "--heat-maps", "maps.jpg"]
+    assert main(["evaluate", "--models", str(model_folder), *arguments]) == 0
+    sheet = Image.open("maps.jpg")
+    assert sheet.format == "JPEG"
+    assert sheet.width == 3 * (192 + 8) + 8
+    assert 6 * 192 * 3 / 2 < sheet.height < 9 * 192 * 3 / 2
+
+
+KEYS = {
+    "images",
+    "psnr",
+    "psnr_lab",
+    "ssim",
+    "ciede2000",
+    "colorfulness",
+    "colorfulness_abs",
+    "colorfulness_real",
+    "l1",
+    "gan_loss",
+    "gray_psnr",
+    "gray_ssim",
+    "gray_ciede2000",
+    "constant_psnr",
+    "constant_ciede2000",
+}
+
+
+def expected_figures(path: str, ab: tuple[float, float]) -> dict[str, float]:
+    """Return figures of a constant prediction, by scikit-image."""
+    lab = rgb2lab(np.asarray(Image.open(path).resize((16, 16), Image.Resampling.BICUBIC)))
+    predictions = {"": ab, "gray_": (0.0, 0.0), "constant_": lab[..., 1:].mean(axis=(0, 1))}
+    figures: dict[str, float] = {
+        "images": 1,
+        "l1": float(np.abs(lab[..., 1:] - ab).mean() / 110),
+        "psnr_lab": float(-10 * np.log10((np.square(lab[..., 1:] - ab) / 110**2).sum() / 768)),
+    }
+    for name, color in predictions.items():
+        predicted = lab2rgb(np.dstack([lab[..., :1], np.broadcast_to(color, (16, 16, 2))]))
+        error = np.square(predicted - lab2rgb(lab)).mean()
+        figures[f"{name}psnr"] = float(-10 * np.log10(error))
+        figures[f"{name}ciede2000"] = float(deltaE_ciede2000(rgb2lab(predicted), lab).mean())
+    return figures
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "nowhere", "--data", "garden"], "There is no model"),
+        (["--models", "MODEL", "--data", "flowers"], "a source is folder:PATH"),
+        (["--models", "MODEL", "--data", "folder:nowhere"], "There is no folder"),
+        (["--models", "MODEL", "--data", "folder:one", "--split", "train"], "--split all"),
+        (["--models", "MODEL", "--data", "folder:one", "--json", "one"], "is a folder"),
+        (
+            ["--models", "MODEL", "--data", "folder:one", "--json", "one/a.png/x"],
+            "can't be written",
+        ),
+        (["--models", "MODEL", "--data", "folder:one", "--markdown", "one"], "is a folder"),
+        (["--models", "MODEL", "--data", "folder:one", "--heat-maps", "a.gif"], "no PNG or JPEG"),
+    ],
+)
+def test_misuse_of_evaluate(
+    work: Path,
+    model_folder: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save("one/a.png")  # its hash puts it into the test split
+    arguments = [text.replace("MODEL", str(model_folder)) for text in arguments]
+    assert main(["evaluate", *arguments]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
