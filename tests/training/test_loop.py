@@ -7,6 +7,7 @@ from pathlib import Path
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -252,6 +253,56 @@ def test_more_epochs_go_on_from_the_last(whole_run, tmp_path):
     config.phases.adversarial.epochs = 1
     loop.train(config, tmp_path / "run")
     assert [line["step"] for line in read_lines(tmp_path / "run")][-1] == 8
+
+
+def test_training_ends_when_the_validation_loss_has_not_fallen_for_long_enough(
+    tiny_config, tmp_path, capsys
+):
+    tiny_config.phase_order = ("pretraining",)
+    tiny_config.phases.pretraining.epochs = 20
+    tiny_config.generator_optimizer.learning_rate = 3.0  # of no good
+    tiny_config.patience = 2
+    for _ in range(2):  # the second start finds nothing left to do
+        assert loop.train(tiny_config, tmp_path / "run") == 0
+        assert "2 epochs without a lower validation loss" in capsys.readouterr().out
+        lines = read_lines(tmp_path / "run")
+        by_epoch = [line["validation/l1"] for line in lines if "validation/l1" in line]
+        stale = len(by_epoch) - 1 - int(np.argmin(by_epoch))
+        assert stale == 2
+        assert len(by_epoch) < 20
+
+
+def test_a_phase_with_an_optimizer_of_its_own_begins_it_anew(whole_run, tmp_path):
+    config, _ = whole_run
+    config = config.copy_and_resolve_references()
+    own = config.generator_optimizer.copy_and_resolve_references()
+    own.b1 = 0.5
+    config.phases.adversarial.generator_optimizer = own
+
+    def count(network_state) -> int:
+        return int(optax.tree.get(network_state.opt_state, "count", filtering=_is_adam))
+
+    # Stopped in the first phase, at the border and in the second.
+    for looks in (2, 0, 1):
+        assert train_until_stopped(config, tmp_path / "run", looks) == 143
+    assert loop.train(config, tmp_path / "run") == 0
+    state = read_state(tmp_path / "run", 8)
+    assert count(state.generator) == 4 * config.phases.adversarial.generator_steps
+    assert loop.train(config, tmp_path / "straight") == 0
+    chex.assert_trees_all_equal(read_state(tmp_path / "straight", 8), state)
+
+
+def _is_adam(path, _) -> bool:
+    return "ScaleByAdamState" in str(path)
+
+
+def test_optimizers_of_two_kinds_in_two_phases_are_an_error(tiny_config, tmp_path):
+    own = tiny_config.generator_optimizer.copy_and_resolve_references()
+    own.gradient_clip = 1.0
+    tiny_config.phases.adversarial.generator_optimizer = own
+    with pytest.raises(UserError, match=r"phases\.adversarial are of another kind"):
+        loop.train(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_that_do_not_fit_are_named(whole_run, tmp_path):
