@@ -82,6 +82,11 @@ def read_photo(picture: Picture) -> Photo:
         return _read_file(Path(picture))
 
 
+def explain_unread(error: UserError) -> str:
+    """Return why a picture could not be read, without the picture's name."""
+    return explain(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
+
+
 def save_picture(
     image: np.ndarray,
     path: Path,
