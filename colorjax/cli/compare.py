@@ -161,9 +161,10 @@ def _draw_photos(
     """Yield the rows of each photo that can be read; name the others on stderr."""
     from tqdm import tqdm
 
-    from colorjax.colorize.pictures import explain_unread, read_picture
+    from colorjax.colorize.pictures import read_picture
     from colorjax.comparison import compare_photo
     from colorjax.console import notice
+    from colorjax.data.decode import explain
     from colorjax.errors import UserError
 
     plain = not sys.stderr.isatty()
@@ -171,7 +172,7 @@ def _draw_photos(
         try:
             image = read_picture(photo)
         except UserError as error:
-            notice(f"{name}: failed, {explain_unread(error)}")
+            notice(f"{name}: failed, {explain(error)}")
             continue
         yield compare_photo(image, colorizers, arguments.side, heat_maps=arguments.heat_maps)
         if plain:

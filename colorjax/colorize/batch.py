@@ -13,7 +13,7 @@ from tqdm import tqdm
 from colorjax.colorize.colorizer import Colorizer
 from colorjax.colorize.inputs import find_inputs, plan_outputs
 from colorjax.colorize.model import find_model
-from colorjax.colorize.pictures import explain_unread, read_picture, save_picture
+from colorjax.colorize.pictures import read_picture, save_picture
 from colorjax.console import notice
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
@@ -126,7 +126,7 @@ def _colorize_jobs(
             try:
                 image = read_picture(job.source)
             except UserError as error:
-                report.failed(job.source, explain_unread(error))
+                report.failed(job.source, explain(error))
                 continue
             waiting.append(job)
             yield image

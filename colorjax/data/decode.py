@@ -6,6 +6,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from colorjax.errors import UserError
+
 # Raise it when the pixels that come out change, so that caches are made again.
 DECODER_VERSION = 1
 
@@ -58,7 +60,9 @@ def _deep_gray_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def explain(error: Exception) -> str:
-    """Return in a few words why a picture could not be read."""
+    """Return in a few words why a picture could not be read, without its name."""
+    if isinstance(error, UserError) and isinstance(error.__cause__, Exception):
+        return explain(error.__cause__)
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow can read"
     if isinstance(error, OSError) and error.strerror:
