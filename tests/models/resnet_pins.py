@@ -1,14 +1,16 @@
-"""What PyTorch's ResNets give for weights by formula: the formula, and the program that pins it.
+"""What PyTorch's networks give for weights by formula: the formula, and the program that pins it.
 
-`python tests/models/resnet_pins.py` rewrites resnet_pins.json; it alone needs torch and
-torchvision. Run it again only when the formula below changes: another reason for other numbers
-would be a network that no longer is torchvision's.
+`python tests/models/resnet_pins.py` rewrites resnet_pins.json; it alone needs torch, torchvision
+and fastai. Run it again only when the formula below changes: another reason for other numbers
+would be a network that no longer is theirs.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,35 +58,96 @@ def describe(features: np.ndarray) -> dict[str, list]:
     }
 
 
-def main() -> None:
-    """Pin what torchvision gives."""
+def pin_resnet(depth: int) -> dict:
+    """Return what torchvision's network gives, by stage."""
     import torch
     import torchvision
 
-    pins: dict = {"torch": torch.__version__, "torchvision": torchvision.__version__}
-    for depth in (18, 50):
-        network = getattr(torchvision.models, f"resnet{depth}")().eval()
-        state = {
-            name: tensor
-            for name, tensor in network.state_dict().items()
-            if not name.startswith("fc") and tensor.ndim
-        }
-        tensors = create_tensors({name: tuple(tensor.shape) for name, tensor in state.items()})
-        network.load_state_dict(
-            {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=False
-        )
-        with torch.no_grad():
-            x = torch.from_numpy(create_image().transpose(0, 3, 1, 2).copy())
-            features = {"stem": network.relu(network.bn1(network.conv1(x)))}
-            x = network.maxpool(features["stem"])
-            for stage in ("layer1", "layer2", "layer3", "layer4"):
-                x = features[stage] = getattr(network, stage)(x)
-        pins[str(depth)] = {
-            name: describe(tensor.numpy().transpose(0, 2, 3, 1))
-            for name, tensor in features.items()
-        }
+    network = getattr(torchvision.models, f"resnet{depth}")()
+    network.fc = torch.nn.Identity()
+    _fill(network, lambda module: module)
+    with torch.no_grad():
+        x = torch.from_numpy(create_image().transpose(0, 3, 1, 2).copy())
+        features = {"stem": network.relu(network.bn1(network.conv1(x)))}
+        x = network.maxpool(features["stem"])
+        for stage in ("layer1", "layer2", "layer3", "layer4"):
+            x = features[stage] = getattr(network, stage)(x)
+    return {
+        name: describe(tensor.numpy().transpose(0, 2, 3, 1)) for name, tensor in features.items()
+    }
+
+
+def pin_dynamic_unet() -> dict:
+    """Return what fastai's DynamicUnet gives for the picture's first channel."""
+    import torch
+    import torchvision
+    from fastai.vision.learner import create_body
+    from fastai.vision.models.unet import DynamicUnet
+
+    body = create_body(torchvision.models.resnet18(), n_in=1, pretrained=False, cut=-2)
+    network = DynamicUnet(body, 2, (SIZE, SIZE))
+    _fill(network, _rename_dynamic_unet)
+    with torch.no_grad():
+        output = network(torch.from_numpy(create_image()[None, ..., 0].copy()))
+    return describe(output.numpy().transpose(0, 2, 3, 1))
+
+
+def _rename_dynamic_unet(module: str) -> str:
+    """Return the name here of a module that fastai numbers, with a point for each underscore."""
+    layer, *rest = module.removeprefix("layers.").split(".")
+    inside = ".".join(rest)
+    if layer == "0":
+        stages = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}
+        return ".".join(["encoder", stages.get(rest[0], "layer4"), *rest[1:]])
+    if layer in "4567":
+        block = int(layer) - 4
+        return {
+            "shuf.0.0": f"ShuffleUp.{block}.Conv.0",
+            "bn": f"BatchNorm.{block + 1}",
+            "conv1.0": f"Conv.{2 * block + 2}",
+            "conv2.0": f"Conv.{2 * block + 3}",
+        }[inside]
+    return {
+        "1.": "BatchNorm.0",
+        "3.0.0": "Conv.0",
+        "3.1.0": "Conv.1",
+        "8.0.0": "ShuffleUp.4.Conv.0",
+        "11.convpath.0.0": "Conv.10",
+        "11.convpath.1.0": "Conv.11",
+        "12.0": "Conv.12",
+    }[f"{layer}.{inside}"]
+
+
+def _fill(network: Any, rename: Callable[[str], str]) -> None:
+    """Give a torch network the formula's weights for the names that `rename` makes of modules'."""
+    import torch
+
+    state = {name: tensor for name, tensor in network.state_dict().items() if tensor.ndim}
+    names = {}
+    for name in state:
+        module, kind = name.rsplit(".", 1)
+        names[name] = f"{rename(module)}.{kind}"
+    tensors = create_tensors({ours: tuple(state[name].shape) for name, ours in names.items()})
+    for ours, tensor in tensors.items():
+        if ours.startswith("ShuffleUp"):  # here (row, column, feature), there the feature first
+            blocks = np.moveaxis(tensor.reshape(2, 2, -1, *tensor.shape[1:]), 2, 0)
+            tensors[ours] = blocks.reshape(tensor.shape)
+    filled = {name: torch.from_numpy(tensors[ours]) for name, ours in names.items()}
+    network.load_state_dict(filled, strict=False)
+    network.eval()
+
+
+def main() -> None:
+    """Pin what torchvision and fastai give."""
+    pins = {
+        "versions": {name: version(name) for name in ("torch", "torchvision", "fastai")},
+        "resnet18": pin_resnet(18),
+        "resnet50": pin_resnet(50),
+        "dynamic_unet": pin_dynamic_unet(),
+    }
     text = json.dumps(pins, indent=1)
-    PINS.write_text(re.sub(r"\[[^]]*\]", lambda list_: " ".join(list_[0].split()), text) + "\n")
+    text = re.sub(r"\[([^]]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    PINS.write_text(text + "\n")
 
 
 if __name__ == "__main__":
