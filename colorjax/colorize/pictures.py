@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,73 +18,72 @@ from colorjax.data.decode import explain
 from colorjax.errors import UserError
 from colorjax.files import write_whole
 
-_STRIP = 2**20  # pixels that are laid on white at a time
+Picture = Image.Image | np.ndarray | str | os.PathLike[str]
+
+_STRIP = 2**20  # pixels that are converted at a time, where wider types would fill the memory
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture, upright and in sRGB.
+    """A picture with all that is kept of its file.
 
     Attributes:
-      pixels: uint8 or uint16 (H, W, 3), not laid on anything; perhaps a view of one gray channel.
+      pixels: uint8 or uint16 (H, W, 3), upright, sRGB, not laid on anything; perhaps three views
+        of one gray channel.
       alpha: (H, W) of the same type, 0 where nothing is to be seen; None if there is none.
-      metadata: of its file.
+      metadata: of the file.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
 
-
-Picture = Photo | Image.Image | np.ndarray | str | os.PathLike[str]
+    def on_white(self) -> np.ndarray:
+        """Return the pixels laid on white."""
+        return self.pixels if self.alpha is None else _lay_on_white(self.pixels, self.alpha)
 
 
 def read_picture(picture: Picture) -> np.ndarray:
     """Return a picture as an array (H, W, 3), upright, in sRGB and laid on white.
 
     Args:
-      picture: see `read_photo`.
+      picture: a path, a PIL image, or uint8 or uint16 (H, W) or (H, W, 3).
 
     Returns:
-      uint16 for a uint16 array or a photo of that kind, else uint8.
+      uint16 for a uint16 array, else uint8.
 
     Raises:
       UserError: if it can't be read, or is an array of another kind.
     """
-    photo = read_photo(picture)
-    pixels = photo.pixels
-    if not isinstance(picture, Photo | np.ndarray):
-        pixels, photo = to_8_bits(pixels), Photo(pixels, photo.alpha)
-    return pixels if photo.alpha is None else lay_on_white(pixels, photo.alpha)
+    if isinstance(picture, str | os.PathLike):
+        return _to_8_bits(read_photo(picture).on_white())
+    if not isinstance(picture, Image.Image):
+        return _check_array(np.asarray(picture))
+    with _explained("The image"):
+        return _to_8_bits(_convert(ImageOps.exif_transpose(picture)).on_white())
 
 
-def read_photo(picture: Picture) -> Photo:
-    """Return a picture with all that is to be kept of it.
+def read_photo(path: str | os.PathLike[str]) -> Photo:
+    """Return a file's picture with all that is to be kept of it.
 
     EXIF orientation is applied, an ICC profile is converted to sRGB, samples of more than 8 bits
-    become 16, and of several frames the first is taken. Of colours with a profile other than
-    curves and a matrix, of CMYK and of Lab 8 bits are kept.
-
-    Args:
-      picture: a path, a PIL image (whose colours have 8 bits), a photo, or uint8 or uint16
-        (H, W) or (H, W, 3).
+    become 16, and of several frames the first is taken. CMYK, Lab and colours whose profile is
+    more than curves and a matrix come out in 8 bits.
 
     Raises:
-      UserError: if it can't be read, or is an array of another kind.
+      UserError: if it can't be read.
     """
-    if isinstance(picture, Photo):
-        return picture
-    if not isinstance(picture, Image.Image | str | os.PathLike):
-        return Photo(_check_array(np.asarray(picture)))
-    with _explained(picture):
-        if isinstance(picture, Image.Image):
-            return _read_image(ImageOps.exif_transpose(picture))
-        return _read_file(Path(picture))
-
-
-def explain_unread(error: UserError) -> str:
-    """Return why a picture could not be read, without the picture's name."""
-    return explain(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
+    path = Path(path)
+    with _explained(str(path)):
+        with Image.open(path) as image:
+            deep.check_planes(image)
+            is_deep = deep.is_deep_color(image)
+            if not is_deep:
+                ImageOps.exif_transpose(image, in_place=True)
+                return _convert(image)
+        pixels = deep.read_deep_color(path)
+        with Image.open(path) as image:
+            return _convert_deep_color(pixels, image) or _convert(image)
 
 
 def save_picture(
@@ -96,51 +95,148 @@ def save_picture(
     """Write a picture as the extension says; the file appears whole or not at all.
 
     Args:
-      image: uint8 or uint16 (H, W, 3); a JPEG has 8 bits.
-      path: `.png` or `.jpg`.
-      alpha: (H, W) of the same type; a JPEG is laid on white by it.
+      image: uint8 or uint16 (H, W, 3), sRGB.
+      path: `.png`, of the depth of `image`, or `.jpg`, of 8 bits and laid on white.
+      alpha: (H, W) of the same type.
       metadata: to be stored with it.
 
     Raises:
       OSError: if it can't be written.
       ValueError: if the format can't hold it.
     """
+    metadata = metadata or Metadata()
     if path.suffix == ".jpg":
-        image = to_8_bits(image if alpha is None else lay_on_white(image, alpha))
-        write_whole(path, lambda draft: _save_jpeg(image, draft, metadata))
-        return
-    if alpha is not None:
-        image = np.dstack([image, alpha])
-    save = _save_png if image.dtype == np.uint8 else write_deep_png
-    write_whole(path, lambda draft: save(image, draft, metadata))
+        pixels = _to_8_bits(Photo(image, alpha).on_white())
+        options: dict[str, Any] = {"quality": 95, "exif": metadata.exif, "xmp": metadata.xmp}
+    else:
+        pixels = image if alpha is None else np.dstack([image, alpha])
+        options = {"exif": metadata.exif or None, "pnginfo": _png_text(metadata)}
+    if pixels.dtype == np.uint16:
+        write_whole(path, lambda draft: write_deep_png(pixels, draft, metadata))
+    else:
+        write_whole(path, lambda draft: Image.fromarray(pixels).save(draft, **options))
 
 
-def to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Return uint8 for uint8 or uint16 of any shape, rounded to nearest."""
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises for a picture of that name into a UserError."""
+    try:
+        # Pillow warns of large pictures, and refuses those of more than 179 million pixels.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    except Exception as error:  # damaged files raise many kinds
+        raise UserError(f"{name} can't be read: {explain(error)}.") from error
+
+
+def _check_array(array: np.ndarray) -> np.ndarray:
+    is_gray, is_rgb = array.ndim == 2, array.ndim == 3 and array.shape[2] == 3
+    if array.dtype not in (np.uint8, np.uint16) or not (is_gray or is_rgb) or not array.size:
+        raise UserError(
+            "A picture is a uint8 or uint16 array (H, W) or (H, W, 3), not "
+            f"{array.dtype} {array.shape}."
+        )
+    return _repeat(array) if is_gray else array
+
+
+def _convert(image: Image.Image) -> Photo:
+    """Return an upright image in sRGB, of 8 bits but for deep gray."""
+    metadata = read_metadata(image)
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I") or image.mode == "F":
+        pixels = _deep_gray(image)
+        shaper = profiles.find_shaper(profile, 1) if profile else None
+        colors = shaper.to_srgb(pixels) if shaper else pixels
+        return Photo(_repeat(colors[..., 0]), _find_key_color(pixels, image), metadata)
+    is_gray = image.mode in ("1", "L", "LA", "La")
+    alpha = None
+    if image.has_transparency_data:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+    if alpha is not None or image.mode not in ("L", "RGB", "CMYK", "LAB"):
+        image = image.convert("L" if is_gray else "RGB")
+    return Photo(_to_srgb(image, profile), alpha, metadata)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    """Return uint8 (H, W, 3) of an image of a mode that ImageCms takes."""
+    converted = profiles.convert_to_srgb(image, profile) if profile else None
+    if converted is None and image.mode == "LAB":
+        converted = profiles.lab_to_srgb(image)
+    pixels = np.asarray(converted or (image if image.mode == "L" else image.convert("RGB")))
+    return _repeat(pixels) if pixels.ndim == 2 else pixels
+
+
+def _convert_deep_color(pixels: np.ndarray, image: Image.Image) -> Photo | None:
+    """Return upright deep pixels in sRGB; None if only 8 bits can be converted.
+
+    Args:
+      pixels: uint16 (H, W, 3 or 4).
+      image: the opened file, which is loaded and made upright.
+    """
+    ImageOps.exif_transpose(image, in_place=True)
+    profile = image.info.get("icc_profile")
+    colors = pixels[..., :3]
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else _find_key_color(colors, image)
+    if profile and not profiles.is_srgb(profile):
+        shaper = profiles.find_shaper(profile, 3)
+        if shaper is None:
+            return None
+        colors = shaper.to_srgb(colors)
+    return Photo(colors, alpha, read_metadata(image))
+
+
+def _deep_gray(image: Image.Image) -> np.ndarray:
+    """Return 16-bit, integer or float gray as uint16 (H, W, 1)."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)[..., None]
+    values = np.nan_to_num(np.asarray(image, np.float32), copy=False)
+    # Floats and 32 bits don't say what white is, so the usual whites are tried.
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    peak = float(values.max())
+    white = next((white for white in whites if peak <= white), peak)
+    return np.round(np.clip(values / white, 0.0, 1.0) * 65535.0).astype(np.uint16)[..., None]
+
+
+def _find_key_color(pixels: np.ndarray, image: Image.Image) -> np.ndarray | None:
+    """Return the alpha of deep pixels (H, W, C) where a PNG names the colour to be left out."""
+    key = image.info.get("transparency")
+    if key is None:
+        return None
+    return np.any(pixels != np.asarray(key), axis=-1).astype(np.uint16) * np.uint16(65535)
+
+
+def _repeat(gray: np.ndarray) -> np.ndarray:
+    """Return gray (H, W) as (H, W, 3) without a copy."""
+    return np.broadcast_to(gray[..., None], (*gray.shape, 3))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Return uint8 for uint8 or uint16 (H, W, C), rounded to nearest."""
     if values.dtype == np.uint8:
         return values
-    # 257 = 65535 / 255; strips of rows keep the wider sums from filling the memory.
     result = np.empty(values.shape, np.uint8)
     for rows in _strips(values):
         result[rows] = (values[rows].astype(np.uint32) + 128) // 257
     return result
 
 
-def lay_on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Return pixels (H, W, 3) over white by their alpha (H, W), all of one integer type."""
-    white = np.iinfo(pixels.dtype).max
+def _lay_on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    white = np.float32(np.iinfo(pixels.dtype).max)
     result = np.empty(pixels.shape, pixels.dtype)
     for rows in _strips(pixels):
-        opacity = alpha[rows, :, None].astype(np.float32) / alpha_white(alpha)
-        result[rows] = np.round(white - opacity * (white - pixels[rows].astype(np.float32)))
+        opacity = alpha[rows, :, None] / white
+        result[rows] = np.round(white - opacity * (white - pixels[rows]))
     return result
-
-
-def alpha_white(alpha: np.ndarray) -> int:
-    """Return the alpha of what is opaque."""
-    return int(np.iinfo(alpha.dtype).max)
 
 
 def _strips(pixels: np.ndarray) -> Iterator[slice]:
     rows = max(1, _STRIP // pixels.shape[1])
     return (slice(top, top + rows) for top in range(0, len(pixels), rows))
+
+
+def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    if metadata.xmp:
+        text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    return text

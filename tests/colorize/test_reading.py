@@ -76,7 +76,7 @@ def test_srgb_profile_changes_nothing_and_a_damaged_one_is_passed_over(tmp_path:
     "array", [RGB / 255.0, RGB[None], RGB[..., :2], np.zeros((0, 4, 3), np.uint8)]
 )
 def test_arrays_of_another_kind(array: np.ndarray) -> None:
-    with pytest.raises(UserError, match="uint8 array"):
+    with pytest.raises(UserError, match="uint8 or uint16 array"):
         read_picture(array)
 
 
