@@ -11,6 +11,8 @@ from colorjax.models.networks import (
     predict,
 )
 from colorjax.models.registry import CRITICS, DTYPES, GENERATORS, create_critic, create_generator
+from colorjax.models.resnet_transfer import ResNetTransfer
+from colorjax.models.resnet_unet import ResNetUNet
 from colorjax.models.unet import UNet
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "CelebADecoder",
     "Networks",
     "PatchGAN",
+    "ResNetTransfer",
+    "ResNetUNet",
     "UNet",
     "WGANCritic",
     "count_parameters",

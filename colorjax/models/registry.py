@@ -10,10 +10,14 @@ import jax.numpy as jnp
 from colorjax.errors import UserError
 from colorjax.models.celeba import CelebAAutoencoder
 from colorjax.models.critics import PatchGAN, WGANCritic
+from colorjax.models.resnet_transfer import ResNetTransfer
+from colorjax.models.resnet_unet import ResNetUNet
 from colorjax.models.unet import UNet
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "celeba_autoencoder": CelebAAutoencoder,
+    "resnet_transfer": ResNetTransfer,
+    "resnet_unet": ResNetUNet,
     "unet": UNet,
 }
 CRITICS: dict[str, type[nn.Module]] = {
