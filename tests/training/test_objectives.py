@@ -1,45 +1,85 @@
 """Each objective's update against its loss written out, and what its options change."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from colorjax import color
 from colorjax.errors import UserError
-from colorjax.training.assembly import create_parts, create_phases
 from colorjax.training.objectives import GAN, WGANGP, Reconstruction
-from colorjax.training.state import create_state
+from colorjax.training.state import Parts, create_state
+
+
+class SmallGenerator(nn.Module):
+    """Compiles in a moment, and has batch statistics and dropout as the real ones do."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
+        x = nn.Conv(4, (3, 3), use_bias=False)(network_input)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Conv(2, (1, 1))(x)
+
+
+class SmallCritic(nn.Module):
+    """Gives a map of 4x4 scores, with batch norm or without."""
+
+    batch_norm: bool = False
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool) -> jax.Array:
+        x = nn.Conv(4, (4, 4), strides=2, use_bias=False)(image)
+        if self.batch_norm:
+            x = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Conv(1, (3, 3))(nn.leaky_relu(x))
+
+
+def create_small_parts(dropout: float = 0.0, batch_norm: bool = False) -> Parts:
+    return Parts(
+        color.get_codec("lab_centered"),
+        SmallGenerator(dropout),
+        optax.adam(2e-4),
+        SmallCritic(batch_norm),
+        optax.adam(2e-4),
+        steps_per_epoch=6,
+    )
 
 
 @pytest.fixture
-def parts(tiny_config):
-    return create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+def parts():
+    return create_small_parts()
 
 
 @pytest.fixture
 def state(parts):
-    return create_state(parts, 16, jax.random.key(0))
+    return create_state(parts, 8, jax.random.key(0))
 
 
 @pytest.fixture
 def example(parts):
-    rgb = jax.random.uniform(jax.random.key(5), (4, 16, 16, 3))
+    rgb = jax.random.uniform(jax.random.key(5), (4, 8, 8, 3))
     return parts.codec.encode(rgb)
 
 
 @pytest.fixture
-def patch_parts(tiny_config):
-    """Parts whose critic is a small PatchGAN with batch norm."""
-    tiny_config.critic.name, tiny_config.critic.norm = "patchgan", "batch"
-    tiny_config.critic.widths = (4, 8, 8)
-    return create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
+def patch_parts():
+    return create_small_parts(batch_norm=True)
 
 
 @pytest.fixture
 def patch_state(patch_parts):
-    return create_state(patch_parts, 16, jax.random.key(0))
+    return create_state(patch_parts, 8, jax.random.key(0))
+
+
+def update(objective, parts, *arguments):
+    """Return the state and metrics after one batch, compiled as training compiles it."""
+    return jax.jit(lambda *args: objective.update(parts, *args))(*arguments)
 
 
 def adam_count(network_state) -> int:
@@ -55,15 +95,13 @@ def test_each_network_is_updated_as_often_as_the_config_says(
     parts, state, example, generator_steps, critic_steps
 ):
     objective = WGANGP(generator_steps=generator_steps, critic_steps=critic_steps)
-    updated, _ = jax.jit(lambda *args: objective.update(parts, *args))(
-        state, example, jax.random.key(1)
-    )
+    updated, _ = update(objective, parts, state, example, jax.random.key(1))
     assert adam_count(updated.generator) == generator_steps
     assert adam_count(updated.critic) == critic_steps
 
 
 def test_reconstruction_moves_the_generator_alone(parts, state, example):
-    updated, metrics = Reconstruction().update(parts, state, example, jax.random.key(1))
+    updated, metrics = update(Reconstruction(), parts, state, example, jax.random.key(1))
     chex.assert_trees_all_equal(updated.critic, state.critic)
     prediction, _ = parts.generator.apply(
         state.generator.variables, example[0], True, mutable=["batch_stats"]
@@ -75,7 +113,7 @@ def test_reconstruction_moves_the_generator_alone(parts, state, example):
 
 def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
     objective = WGANGP(1, 0, reconstruction_weight=3.0, adversarial_weight=0.5)
-    updated, _ = objective.update(parts, state, example, jax.random.key(1))
+    updated, _ = update(objective, parts, state, example, jax.random.key(1))
 
     def loss(params):
         variables = {"params": params, "batch_stats": state.generator.batch_stats}
@@ -84,7 +122,7 @@ def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, stat
         scores = parts.critic.apply({"params": state.critic.params}, image, False)
         return 3.0 * jnp.mean(jnp.abs(fake - example[1])) - 0.5 * jnp.mean(scores)
 
-    gradients = jax.grad(loss)(state.generator.params)
+    gradients = jax.jit(jax.grad(loss))(state.generator.params)
     updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
     expected = optax.apply_updates(state.generator.params, updates)
     chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
@@ -93,7 +131,7 @@ def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, stat
 def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
     key = jax.random.key(1)
     objective = WGANGP(0, 1, gradient_penalty_weight=10.0)
-    updated, metrics = objective.update(parts, state, example, key)
+    updated, metrics = update(objective, parts, state, example, key)
 
     # A key an update; of it one for dropout and one for the critic, whose second is the penalty's.
     critic_key = jax.random.split(jax.random.split(key, 1)[0])[1]
@@ -116,7 +154,7 @@ def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, 
         wasserstein = jnp.mean(jax.vmap(score)(real_image) - jax.vmap(score)(fake_image))
         return -wasserstein + 10.0 * jnp.mean(jax.vmap(penalty)(between))
 
-    value, gradients = jax.value_and_grad(critic_loss)(state.critic.params)
+    value, gradients = jax.jit(jax.value_and_grad(critic_loss))(state.critic.params)
     updates, _ = parts.critic_optimizer.update(gradients, state.critic.opt_state)
     expected = optax.apply_updates(state.critic.params, updates)
     np.testing.assert_allclose(metrics["critic_loss"], value, rtol=1e-4)
@@ -124,12 +162,9 @@ def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, 
     chex.assert_trees_all_equal(updated.generator, state.generator)
 
 
-def test_batch_norm_in_a_wgan_critic_is_an_error(tiny_config, example):
-    tiny_config.critic.norm = "batch"
-    parts = create_parts(tiny_config, create_phases(tiny_config), steps_per_epoch=6)
-    state = create_state(parts, 16, jax.random.key(0))
+def test_batch_norm_in_a_wgan_critic_is_an_error(patch_parts, patch_state, example):
     with pytest.raises(UserError, match=r"set config\.critic\.norm to instance or none"):
-        WGANGP().update(parts, state, example, jax.random.key(1))
+        WGANGP().update(patch_parts, patch_state, example, jax.random.key(1))
 
 
 # Of one score: the critic's loss of a real and of a fake picture, the generator's of its own.
@@ -188,9 +223,7 @@ def written_out_gan(parts, state, example, loss, weight):
 @pytest.mark.parametrize("loss", WRITTEN_OUT)
 def test_gan_update_is_that_of_its_written_out_losses(patch_parts, patch_state, example, loss):
     objective = GAN(loss=loss, reconstruction_weight=100.0)
-    updated, metrics = jax.jit(lambda *args: objective.update(patch_parts, *args))(
-        patch_state, example, jax.random.key(1)
-    )
+    updated, metrics = update(objective, patch_parts, patch_state, example, jax.random.key(1))
     written_out = jax.jit(
         lambda state, example: written_out_gan(patch_parts, state, example, loss, 100.0)
     )
@@ -201,7 +234,7 @@ def test_gan_update_is_that_of_its_written_out_losses(patch_parts, patch_state, 
 
 
 def test_gan_critic_keeps_the_statistics_of_fakes_then_reals(patch_parts, patch_state, example):
-    updated, _ = GAN().update(patch_parts, patch_state, example, jax.random.key(1))
+    updated, _ = update(GAN(), patch_parts, patch_state, example, jax.random.key(1))
     fake = patch_parts.generator.apply(
         patch_state.generator.variables, example[0], True, mutable=["batch_stats"]
     )[0]
@@ -259,7 +292,7 @@ def test_a_closed_gate_leaves_the_critic_as_it_is_without_compiling_again(
 
 
 def test_a_gate_at_one_always_trains_the_critic(parts, state, example):
-    updated, metrics = WGANGP(critic_gate=1.0).update(parts, state, example, jax.random.key(1))
+    updated, metrics = update(WGANGP(critic_gate=1.0), parts, state, example, jax.random.key(1))
     assert adam_count(updated.critic) == 1
     assert "critic_trained" not in metrics
 
@@ -282,8 +315,8 @@ def test_every_nth_epoch_the_critic_sees_noise_for_fakes(patch_parts, patch_stat
 
 
 def test_squared_error_is_what_reconstruction_minimises_when_asked(parts, state, example):
-    updated, metrics = Reconstruction(loss="squared").update(
-        parts, state, example, jax.random.key(1)
+    updated, metrics = update(
+        Reconstruction(loss="squared"), parts, state, example, jax.random.key(1)
     )
 
     def loss(params):
@@ -291,7 +324,7 @@ def test_squared_error_is_what_reconstruction_minimises_when_asked(parts, state,
         fake, _ = parts.generator.apply(variables, example[0], True, mutable=["batch_stats"])
         return jnp.mean((fake - example[1]) ** 2)
 
-    value, gradients = jax.value_and_grad(loss)(state.generator.params)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(state.generator.params)
     updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
     expected = optax.apply_updates(state.generator.params, updates)
     np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
@@ -302,3 +335,28 @@ def test_squared_error_is_what_reconstruction_minimises_when_asked(parts, state,
 def test_unknown_losses_are_named(objective):
     with pytest.raises(UserError, match="'focal'"):
         objective(loss="focal")
+
+
+def test_critic_and_generator_of_a_gan_learn_of_the_same_picture(example):
+    # The critic's fakes are made under the dropout of the generator's own update.
+    parts = create_small_parts(dropout=0.5)
+    state = create_state(parts, 8, jax.random.key(0))
+    _, metrics = update(GAN(loss="hinge"), parts, state, example, jax.random.key(1))
+    generate_key = jax.random.split(jax.random.split(jax.random.key(1), 1)[0])[0]
+    fake, _ = parts.generator.apply(
+        state.generator.variables,
+        example[0],
+        True,
+        mutable=["batch_stats"],
+        rngs={"dropout": generate_key},
+    )
+
+    def score(prediction):
+        image = jnp.concatenate([example[0], prediction], -1)
+        return parts.critic.apply({"params": state.critic.params}, image, True)
+
+    loss = jnp.mean(jnp.maximum(0, 1 + score(fake))) + jnp.mean(
+        jnp.maximum(0, 1 - score(example[1]))
+    )
+    np.testing.assert_allclose(metrics["critic_loss"], 0.5 * loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics["l1"], jnp.mean(jnp.abs(fake - example[1])), rtol=1e-5)
