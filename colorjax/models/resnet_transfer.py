@@ -37,7 +37,7 @@ class ResNetTransfer(nn.Module):
     depth: int = 50
     encoder_end: str = "layer1.0"
     conv_bias: bool = True
-    frozen: tuple[str, ...] = ("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
+    frozen: tuple[str, ...] = ()
     output_channels: int = 2
     dtype: Any = jnp.float32
 

@@ -27,7 +27,9 @@ def test_gray_is_repeated_for_the_encoder_and_the_decoder():
 
 
 def test_frozen_layers_stay_bit_identical_in_training():
-    network = models.ResNetTransfer(depth=18)
+    network = models.ResNetTransfer(
+        depth=18, frozen=("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
+    )
     gray = jax.random.uniform(jax.random.key(0), (2, 16, 16, 1))
     variables = fill(variable_shapes(network, channels=1))
     params, batch_stats = variables["params"], variables["batch_stats"]
