@@ -11,7 +11,9 @@ PatchGAN, with pix2pix's Adam, which begins anew there.
 
 `config.pretrained` takes a local file in torchvision's or timm's names, or a repository of the
 Hugging Face hub; empty is a random start. `generator.encoder_end` says where the encoder ends:
-`layer4` is the whole of it; with `layer3` the decoder has one block less.
+`layer4` is the whole of it; with `layer3` the decoder has one block less. Weights whose batch norms
+are folded into the convolutions need `generator.running_norms=True`: the batch's statistics would
+undo what they learnt. Such norms see ImageNet's contrast with `generator.encoder_gain=2.2`.
 
 What no source states was chosen so: Adam's betas of the L1 phase are 0.9 and 0.999; the input is
 L/50-1 as it is, without ImageNet's means; an average of the generator (decay 0.999) is what is
@@ -36,7 +38,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.source = "folder:photos"
     config.data.split_fractions = (0.8, 0.2, 0.0)
     config.pretrained = "hf://timm/resnet18.tv_in1k"
-    config.generator = ConfigDict({"name": "resnet_unet", "encoder_end": "layer4"})
+    config.generator = ConfigDict({"name": "resnet_unet", "encoder_end": "layer4", "frozen": ()})
+    config.generator.running_norms = False  # True for weights whose norms are folded
+    config.generator.encoder_gain = 1.0  # 2.2 lends L/50-1 the contrast of ImageNet's pictures
     config.critic = ConfigDict({"name": "patchgan", "widths": (64, 128, 256, 512), "norm": "batch"})
     config.generator_optimizer = common.pix2pix_optimizer()
     config.critic_optimizer = common.pix2pix_optimizer()
