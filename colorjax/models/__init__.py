@@ -1,7 +1,9 @@
 """Networks: Flax modules, their registries, and what a config chooses of them."""
 
+from colorjax.models.autoencoders import DemoAutoencoder, PlainAutoencoder, ResidualAutoencoder
+from colorjax.models.block_unet import BlockUNet
 from colorjax.models.celeba import CelebAAutoencoder, CelebADecoder
-from colorjax.models.critics import PatchGAN, WGANCritic
+from colorjax.models.critics import CNNCritic, ConvBlockCritic, PatchGAN, WGANCritic
 from colorjax.models.networks import (
     Networks,
     count_parameters,
@@ -10,6 +12,7 @@ from colorjax.models.networks import (
     generator_shapes,
     predict,
 )
+from colorjax.models.pix2pix import Pix2PixUNet
 from colorjax.models.registry import CRITICS, DTYPES, GENERATORS, create_critic, create_generator
 from colorjax.models.resnet_transfer import ResNetTransfer
 from colorjax.models.resnet_unet import ResNetUNet
@@ -19,12 +22,19 @@ __all__ = [
     "CRITICS",
     "DTYPES",
     "GENERATORS",
+    "BlockUNet",
+    "CNNCritic",
     "CelebAAutoencoder",
     "CelebADecoder",
+    "ConvBlockCritic",
+    "DemoAutoencoder",
     "Networks",
     "PatchGAN",
+    "Pix2PixUNet",
+    "PlainAutoencoder",
     "ResNetTransfer",
     "ResNetUNet",
+    "ResidualAutoencoder",
     "UNet",
     "WGANCritic",
     "count_parameters",

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
-from colorjax.models.layers import leaky_relu, make_norm
-
-KERNEL_INIT = nn.initializers.normal(0.02)
+from colorjax.models.layers import KERNEL_INIT, ConvBlock, avg_pool_2x2, leaky_relu, make_norm
 
 
 class WGANCritic(nn.Module):
@@ -79,10 +77,84 @@ class PatchGAN(nn.Module):
         return _conv(1, 1, True, self.dtype)(x).astype(jnp.float32)
 
 
-def _conv(features: int, stride: int, use_bias: bool, dtype: Any) -> nn.Conv:
+class ConvBlockCritic(nn.Module):
+    """The critic of `cgan.py`: four blocks that each halve the size, then conv 3x3 to the scores.
+
+    Attributes:
+      widths: channels of each `ConvBlock`.
+      norm: batch, instance (for WGAN-GP) or none.
+      dtype: of the arithmetic; parameters and scores stay float32.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    norm: str = "batch"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, 3) to scores (B, H/16, W/16, 1), float32: 16x16 at 256 pixels.
+
+        Raises:
+          UserError: if the picture's sides are not multiples of 16.
+        """
+        _check_size(image, 2 ** len(self.widths))
+        x = image.astype(self.dtype)
+        for features in self.widths:
+            x = ConvBlock(features, self.norm, self.dtype)(x, train)
+        return _conv(1, 1, True, self.dtype, size=3)(x).astype(jnp.float32)
+
+
+class CNNCritic(nn.Module):
+    """The critic of `autoencoder_gan.py`: a classifier with one output for the whole picture.
+
+    Its last layer has a weight for every place, so it suits the size of picture that it was
+    initialised for.
+
+    Attributes:
+      widths: channels of the first convolution (stride 2, no norm) and of the blocks of conv 3x3,
+        norm, LeakyReLU 0.2, dropout.
+      dropout: probability that a feature is dropped in training.
+      norm: batch, instance (for WGAN-GP) or none.
+      dtype: of the arithmetic; parameters and scores stay float32.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    dropout: float = 0.3
+    norm: str = "batch"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, 3) to scores (B, 1), float32.
+
+        Raises:
+          UserError: if the picture's sides are not multiples of 8.
+        """
+        _check_size(image, 8)
+        x = _conv(self.widths[0], 2, True, self.dtype, size=3)(image.astype(self.dtype))
+        x = avg_pool_2x2(leaky_relu(x))
+        for block, features in enumerate(self.widths[1:]):
+            x = _conv(features, 1, True, self.dtype, size=3)(x)
+            x = leaky_relu(make_norm(self.norm, train, self.dtype)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            if block == 0:
+                x = avg_pool_2x2(x)
+        x = x.reshape(len(x), -1)
+        return nn.Dense(1, kernel_init=KERNEL_INIT, dtype=self.dtype)(x).astype(jnp.float32)
+
+
+def _check_size(image: jax.Array, multiple: int) -> None:
+    if any(side == 0 or side % multiple for side in image.shape[1:3]):
+        raise UserError(
+            f"The critic needs pictures whose sides are multiples of {multiple}, these are "
+            f"{image.shape[1]}x{image.shape[2]}: change config.image_size."
+        )
+
+
+def _conv(features: int, stride: int, use_bias: bool, dtype: Any, size: int = 4) -> nn.Conv:
     return nn.Conv(
         features,
-        (4, 4),
+        (size, size),
         strides=stride,
         padding=1,
         use_bias=use_bias,

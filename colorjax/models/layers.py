@@ -1,15 +1,19 @@
 """Layers that several networks share."""
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Initializer
 
 from colorjax.errors import UserError
 
 LEAKY_SLOPE = 0.2
+# Of DCGAN's and pix2pix's convolutions.
+KERNEL_INIT = nn.initializers.normal(0.02)
 
 
 def max_pool_2x2(features: jax.Array) -> jax.Array:
@@ -29,32 +33,122 @@ def max_pool_2x2(features: jax.Array) -> jax.Array:
     return jnp.maximum(top, bottom)
 
 
+def avg_pool_2x2(features: jax.Array) -> jax.Array:
+    """Halve height and width (both even) by the mean of each 2x2 block."""
+    batch, height, width, channels = features.shape
+    blocks = features.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return jnp.mean(blocks, axis=(2, 4))
+
+
 def upsample_2x2(features: jax.Array) -> jax.Array:
     """Double height and width by repeating each pixel: (B, H, W, C) to (B, 2H, 2W, C)."""
     return features.repeat(2, axis=1).repeat(2, axis=2)
 
 
-class UpConv2x2(nn.Module):
-    """Transposed convolution 2x2 with stride 2 and bias: (B, H, W, C) to (B, 2H, 2W, features).
+class _UpConv(nn.Module):
+    """Transposed convolution with stride 2: (B, H, W, C) to (B, 2H, 2W, features).
 
-    Its windows do not overlap, so it is one matrix product and a depth-to-space reshape; the
-    kernel's gradient is then a matrix product too, not a base-dilated convolution.
+    Attributes:
+      features: channels that come out.
+      dtype: of the arithmetic; parameters stay float32.
+      use_bias: whether a bias is added.
+      kernel_init: of the kernel (size, size, C, features). By default a normal whose variance is 1
+        over what an output pixel sees: size / 2 by size / 2 input pixels of C channels.
     """
 
     features: int
     dtype: Any = jnp.float32
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal")
+    size: ClassVar[int]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the upsampled features."""
-        batch, height, width, channels = x.shape
-        # Each output pixel sees one input pixel: the fan-in is the channels alone.
-        kernel_init = nn.initializers.lecun_normal(batch_axis=(0, 1))
-        kernel = self.param("kernel", kernel_init, (2, 2, channels, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        blocks = jnp.einsum("bhwc,ijcf->bhiwjf", x, kernel)
-        return blocks.reshape(batch, 2 * height, 2 * width, self.features) + bias
+        upsampled = transposed_convolution(x, kernel)
+        return upsampled if bias is None else upsampled + bias
+
+
+class UpConv2x2(_UpConv):
+    """Transposed convolution 2x2, stride 2: (B, H, W, C) to (B, 2H, 2W, features)."""
+
+    size = 2
+
+
+class UpConv3x3(_UpConv):
+    """Transposed convolution 3x3, stride 2, padding 1, output padding 1: doubles the size."""
+
+    size = 3
+
+
+class UpConv4x4(_UpConv):
+    """Transposed convolution 4x4, stride 2, padding 1: (B, H, W, C) to (B, 2H, 2W, features)."""
+
+    size = 4
+
+
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Add `x[i] @ kernel[k]` to pixel `2 i + k - padding` of an output of twice the size.
+
+    The kernel is cut into quarters of at most 2x2. The windows of a quarter don't overlap, so each
+    is a matrix product and a depth-to-space reshape; the quarters' results are added two pixels
+    apart. The gradients are then matrix products too. XLA takes the kernel's gradient of
+    `jax.lax.conv_transpose` as a base-dilated convolution, many times slower on a CPU.
+
+    Args:
+      x: (B, H, W, C).
+      kernel: (size, size, C, features), size 2 (no padding), 3 or 4 (padding 1).
+
+    Returns:
+      (B, 2H, 2W, features): what PyTorch's ConvTranspose2d gives with stride 2 and that padding
+      (and output padding 1 for size 3).
+    """
+    batch, height, width, _ = x.shape
+    size, features = kernel.shape[0], kernel.shape[-1]
+    padding = (size - 1) // 2
+    total = jnp.zeros((), x.dtype)
+    for top, left in itertools.product(range(0, size, 2), repeat=2):
+        quarter = kernel[top : top + 2, left : left + 2]
+        blocks = jnp.einsum("bhwc,ijcf->bhiwjf", x, quarter)
+        missing = [(0, 2 - side) for side in quarter.shape[:2]]
+        blocks = jnp.pad(blocks, [(0, 0), (0, 0), missing[0], (0, 0), missing[1], (0, 0)])
+        image = blocks.reshape(batch, 2 * height, 2 * width, features)
+        below, right = 2 * padding - top, 2 * padding - left
+        total += jnp.pad(image, [(0, 0), (top, below), (left, right), (0, 0)])
+    return total[:, padding : padding + 2 * height, padding : padding + 2 * width]
+
+
+class ConvBlock(nn.Module):
+    """Conv 3x3, norm, LeakyReLU 0.2, max-pool 2x2; the weights start as pix2pix's do.
+
+    Attributes:
+      features: channels that come out.
+      norm: batch, instance or none.
+      dtype: of the arithmetic; parameters stay float32.
+    """
+
+    features: int
+    norm: str = "batch"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, C), H and W even, to (B, H/2, W/2, features)."""
+        x = nn.Conv(
+            self.features,
+            (3, 3),
+            padding=1,
+            use_bias=self.norm == "none",
+            kernel_init=KERNEL_INIT,
+            dtype=self.dtype,
+        )(x)
+        return max_pool_2x2(leaky_relu(make_norm(self.norm, train, self.dtype)(x)))
 
 
 def batch_norm(

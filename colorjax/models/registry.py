@@ -8,19 +8,29 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
+from colorjax.models.autoencoders import DemoAutoencoder, PlainAutoencoder, ResidualAutoencoder
+from colorjax.models.block_unet import BlockUNet
 from colorjax.models.celeba import CelebAAutoencoder
-from colorjax.models.critics import PatchGAN, WGANCritic
+from colorjax.models.critics import CNNCritic, ConvBlockCritic, PatchGAN, WGANCritic
+from colorjax.models.pix2pix import Pix2PixUNet
 from colorjax.models.resnet_transfer import ResNetTransfer
 from colorjax.models.resnet_unet import ResNetUNet
 from colorjax.models.unet import UNet
 
 GENERATORS: dict[str, type[nn.Module]] = {
+    "block_unet": BlockUNet,
     "celeba_autoencoder": CelebAAutoencoder,
+    "demo_autoencoder": DemoAutoencoder,
+    "pix2pix": Pix2PixUNet,
+    "plain_autoencoder": PlainAutoencoder,
+    "residual_autoencoder": ResidualAutoencoder,
     "resnet_transfer": ResNetTransfer,
     "resnet_unet": ResNetUNet,
     "unet": UNet,
 }
 CRITICS: dict[str, type[nn.Module]] = {
+    "cnn": CNNCritic,
+    "conv_block": ConvBlockCritic,
     "patchgan": PatchGAN,
     "wgan": WGANCritic,
 }

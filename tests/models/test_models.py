@@ -7,7 +7,6 @@ import pytest
 
 from colorjax import models
 from colorjax.errors import UserError
-from colorjax.models.layers import UpConv2x2, max_pool_2x2
 
 
 def abstract_variables(network: nn.Module, shape: tuple[int, ...]) -> dict:
@@ -18,12 +17,16 @@ def abstract_variables(network: nn.Module, shape: tuple[int, ...]) -> dict:
     ("network", "channels", "parameters"),
     [
         (models.UNet(), 1, 31_036_546),
+        (models.Pix2PixUNet(), 1, 54_409_858),
+        (models.DemoAutoencoder(), 3, 218_227),
         (models.WGANCritic(), 3, 2_795_008),
         (models.PatchGAN(), 3, 2_765_633),
+        (models.CNNCritic(), 3, 454_849),
     ],
 )
 def test_parameter_count_is_the_published_one(network, channels, parameters):
-    variables = abstract_variables(network, (1, 128, 128, channels))
+    size = 256 if isinstance(network, models.Pix2PixUNet) else 128
+    variables = abstract_variables(network, (1, size, size, channels))
     assert models.count_parameters(variables["params"]) == parameters
 
 
@@ -33,6 +36,10 @@ def test_parameter_count_is_the_published_one(network, channels, parameters):
         (models.WGANCritic(), 128, (2, 1, 1, 1)),
         (models.WGANCritic(), 256, (2, 5, 5, 1)),
         (models.PatchGAN(), 256, (2, 30, 30, 1)),
+        (models.ConvBlockCritic(), 256, (2, 16, 16, 1)),
+        (models.ConvBlockCritic(), 64, (2, 4, 4, 1)),
+        (models.CNNCritic(), 128, (2, 1)),
+        (models.CNNCritic(), 64, (2, 1)),
     ],
 )
 def test_critic_map_has_the_published_shape(network, size, expected):
@@ -103,29 +110,6 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_mean():
     )
     mean = updated["batch_stats"]["DoubleConv_0"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(mean, 0.1 * features.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
-
-
-def test_up_convolution_is_the_transposed_convolution():
-    x = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
-    ours, flax = UpConv2x2(6), nn.ConvTranspose(6, (2, 2), strides=(2, 2), transpose_kernel=True)
-    variables = ours.init(jax.random.key(1), x)
-    variables["params"]["bias"] = jnp.arange(6.0)
-    params = variables["params"]
-    # With `transpose_kernel` Flax's kernel is (height, width, out, in).
-    theirs = {"kernel": jnp.swapaxes(params["kernel"], 2, 3), "bias": params["bias"]}
-    np.testing.assert_allclose(
-        ours.apply(variables, x), flax.apply({"params": theirs}, x), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_max_pool_and_its_gradient_agree_with_flax():
-    x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
-    weights = jax.random.normal(jax.random.key(1), (2, 2, 3, 3))
-    pools = (max_pool_2x2, lambda y: nn.max_pool(y, (2, 2), (2, 2)))
-    ours, theirs = (
-        jax.value_and_grad(lambda y, pool=pool: jnp.sum(pool(y) * weights))(x) for pool in pools
-    )
-    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
