@@ -296,6 +296,57 @@ def _is_adam(path, _) -> bool:
     return "ScaleByAdamState" in str(path)
 
 
+FROZEN = ("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
+
+
+def save_encoder(path: Path) -> dict[str, np.ndarray]:
+    """Write a ResNet-18's first layers, in torchvision's names and layout, and return them."""
+    generator = np.random.default_rng(0)
+    tensors = {"conv1.weight": generator.normal(0, 0.1, (64, 3, 7, 7))}
+    for name in ("layer1.0.conv1", "layer1.0.conv2"):
+        tensors[f"{name}.weight"] = generator.normal(0, 0.05, (64, 64, 3, 3))
+    for name in ("bn1", "layer1.0.bn1", "layer1.0.bn2"):
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            tensors[f"{name}.{part}"] = generator.uniform(0.5, 1.5, 64)
+    tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    np.savez(path, **tensors)
+    return tensors
+
+
+def test_a_frozen_pretrained_encoder_stays_as_its_file_has_it(tiny_config, tmp_path):
+    tensors = save_encoder(tmp_path / "encoder.npz")
+    tiny_config.pretrained = str(tmp_path / "encoder.npz")
+    fields = {"name": "resnet_transfer", "depth": 18, "conv_bias": False, "frozen": FROZEN}
+    tiny_config.generator = ConfigDict(fields)
+    tiny_config.critic.name = ""
+    tiny_config.phase_order = ("pretraining",)
+    tiny_config.generator_optimizer.learning_rate = 0.1
+    assert train_until_stopped(tiny_config, tmp_path / "run", 1) == 143  # and then resumed
+    assert loop.train(tiny_config, tmp_path / "run") == 0
+    state = read_state(tmp_path / "run", 4)
+    for variables in (state.generator.variables, state.average):
+        params, statistics = (variables[kind]["encoder"] for kind in ("params", "batch_stats"))
+        np.testing.assert_array_equal(
+            params["conv1"]["kernel"], tensors["conv1.weight"].transpose(2, 3, 1, 0)
+        )
+        np.testing.assert_array_equal(
+            params["layer1_0"]["conv1"]["kernel"],
+            tensors["layer1.0.conv1.weight"].transpose(2, 3, 1, 0),
+        )
+        assert np.abs(params["layer1_0"]["conv2"]["kernel"]).max() > 0.3  # these are trained
+        for layer, name in (("bn1", "bn1"), (("layer1_0", "bn1"), "layer1.0.bn1")):
+            layers = (layer,) if isinstance(layer, str) else layer
+            norm = [kind[layers[0]] for kind in (params, statistics)]
+            if len(layers) > 1:
+                norm = [kind[layers[1]] for kind in norm]
+            np.testing.assert_array_equal(norm[0]["scale"], tensors[f"{name}.weight"])
+            np.testing.assert_array_equal(norm[1]["mean"], tensors[f"{name}.running_mean"])
+            np.testing.assert_array_equal(norm[1]["var"], tensors[f"{name}.running_var"])
+    held = {leaf.shape for leaf in jax.tree.leaves(state.generator.opt_state)}
+    assert (7, 7, 3, 64) not in held  # no moments of the frozen convolution
+    assert (3, 3, 64, 64) in held
+
+
 def test_optimizers_of_two_kinds_in_two_phases_are_an_error(tiny_config, tmp_path):
     own = tiny_config.generator_optimizer.copy_and_resolve_references()
     own.gradient_clip = 1.0
