@@ -96,7 +96,8 @@ def _trace_layers(
 
     def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
-        if context.method_name == "__call__":
+        # A whole encoder gives a tuple of stages; its layers are listed, each with its own.
+        if context.method_name == "__call__" and hasattr(output, "shape"):
             calls.append((context.module.path, output.shape))
         return output
 
