@@ -118,7 +118,7 @@ def _describe_training(config: "ConfigDict") -> str:
     for name in config.phase_order:
         fields = dict(config.phases[name])
         options = ", ".join(
-            f"{field} {value}"
+            f"{field} {_format_option(value)}"
             for field, value in fields.items()
             if field not in ("objective", "epochs")
         )
@@ -131,6 +131,14 @@ def _describe_training(config: "ConfigDict") -> str:
         f"batches of {config.batch_size}"
     )
     return "\n".join(lines)
+
+
+def _format_option(value: Any) -> str:
+    from ml_collections import ConfigDict
+
+    if not isinstance(value, ConfigDict):
+        return str(value)
+    return f"{value.name} at {value.learning_rate:g} (betas {value.b1:g}, {value.b2:g})"
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:
