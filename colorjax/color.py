@@ -165,6 +165,10 @@ class Codec(Protocol):
     def output_channels(self) -> int:
         """Channels of the network's prediction and of the target."""
 
+    @property
+    def predicts_lightness(self) -> bool:
+        """Whether a prediction has a lightness of its own; if not, it is the input's."""
+
     def encode(self, rgb: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Turn pictures, rgb (..., H, W, 3), into (network_input, target)."""
 
@@ -193,6 +197,7 @@ class LabCodec:
     ab_scale: float
     input_channels: int = 1
     output_channels: int = 2
+    predicts_lightness: bool = False
 
     def encode(self, rgb: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return gray (..., 1) and ab (..., 2), both normalised."""
@@ -230,6 +235,7 @@ class RGBCodec:
 
     input_channels: int = 3
     output_channels: int = 3
+    predicts_lightness: bool = True
 
     def encode(self, rgb: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the gray picture, (..., 3) with equal channels, and the picture itself."""
