@@ -1,18 +1,18 @@
 """The Colorizer: a model and a picture in, the picture in colour out."""
 
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from colorjax import color, parallel
-from colorjax.colorize.join import join_lightness
+from colorjax.colorize.hints import Hint, check_hints
 from colorjax.colorize.model import find_model, read_variables
-from colorjax.colorize.pictures import Picture, read_picture
+from colorjax.colorize.painting import Look, paint, squash
+from colorjax.colorize.pictures import Photo, Picture, read_picture, to_8_bits
+from colorjax.colorize.reference import Palette, create_palette
 from colorjax.errors import UserError
 from colorjax.models import Networks, create_networks, generator_shapes, predict
 
@@ -23,9 +23,9 @@ _BATCH_PIXELS = 50_000_000  # of the originals that are held for one batch
 class Colorizer:
     """Colours pictures of any size and shape with one model.
 
-    The network sees a picture squashed to a square, as in training. Its colour is enlarged
-    smoothly and joined with the picture's own lightness at full resolution, so that no detail is
-    lost. A picture that has colours already is coloured from its lightness alone.
+    The network sees a picture squashed to a square, as in training. Its colour is enlarged along
+    the picture's edges and joined with the picture's own lightness at full resolution, so that no
+    detail is lost. A picture that has colours already is coloured from its lightness alone.
 
     Args:
       networks: what the model's config describes.
@@ -35,7 +35,7 @@ class Colorizer:
     def __init__(self, networks: Networks, variables: Any) -> None:
         self._networks, self._variables = networks, variables
         self._mesh = parallel.create_mesh()
-        self._predict = parallel.map_evaluation(_make_predict_ab(networks), self._mesh)
+        self._predict = parallel.map_evaluation(_make_predict(networks), self._mesh)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None) -> "Colorizer":
@@ -55,37 +55,64 @@ class Colorizer:
         return cls(networks, variables)
 
     def colorize(
-        self, image: Picture, *, size: int | None = None, saturation: float = 1.0
+        self,
+        image: Photo | Picture,
+        *,
+        size: int | None = None,
+        saturation: float = 1.0,
+        upsample: str = "guided",
+        lightness: str = "input",
+        reference: Palette | Picture | None = None,
+        hints: Sequence[Hint] = (),
     ) -> np.ndarray:
         """Return a picture in colour, at its own size and with its own lightness.
 
         Args:
-          image: PIL image, path, or uint8 (H, W) or (H, W, 3).
+          image: PIL image, path, uint8 or uint16 (H, W) or (H, W, 3), or a photo as
+            `colorjax.colorize.pictures.read_photo` gives it. Transparent parts are laid on white,
+            but for a photo, whose alpha may be put to the result.
           size: side in pixels of the square that the network sees; None for the size of its
             training.
           saturation: factor of the predicted colour: 0 is gray, 1 as predicted.
+          upsample: `guided`, so that the colour's edges are those of the picture's lightness, or
+            `bicubic`, which is smooth and bleeds over them.
+          lightness: `input` for the picture's, `network` for that which a network of RGB
+            predicts, in its own, low resolution; networks of Lab have none of their own.
+          reference: a picture whose palette the predicted colours are given.
+          hints: colours wanted at points; each spreads over the region that it lies in.
 
         Returns:
-          uint8 (H, W, 3), sRGB.
+          (H, W, 3), sRGB: uint16 for an array or photo of that type, else uint8.
 
         Raises:
           UserError: if the picture can't be read, or an argument is out of range.
         """
-        size = self._check_arguments(size, saturation)
-        batch = [read_picture(image)]
-        return next(self._colorize_batch(batch, parallel.round_up_to_devices(1), size, saturation))
+        size = self._check_size(size)
+        look = _create_look(saturation, upsample, lightness, reference)
+        photo = _read(image)
+        check_hints(hints, *photo.pixels.shape[:2])
+        [(ab, own)] = self._predict_batch([photo], parallel.round_up_to_devices(1), size)
+        return paint(photo, ab, look, hints, self._choose_lightness(look, own))
 
     def colorize_many(
-        self, images: Iterable[Picture], *, size: int | None = None, saturation: float = 1.0
+        self,
+        images: Iterable[Photo | Picture],
+        *,
+        size: int | None = None,
+        saturation: float = 1.0,
+        upsample: str = "guided",
+        lightness: str = "input",
+        reference: Palette | Picture | None = None,
     ) -> Iterator[np.ndarray]:
         """Return an iterator over pictures in colour, in order; see `colorize`.
 
         Pictures pass through the network in batches, and are read when their batch comes.
         """
-        size = self._check_arguments(size, saturation)
-        return self._iterate(images, size, saturation)
+        size = self._check_size(size)
+        look = _create_look(saturation, upsample, lightness, reference)
+        return self._iterate(images, size, look)
 
-    def predict_ab(self, image: Picture, *, size: int | None = None) -> np.ndarray:
+    def predict_ab(self, image: Photo | Picture, *, size: int | None = None) -> np.ndarray:
         """Return the color that the network predicts, before it is joined with a lightness.
 
         Args:
@@ -98,44 +125,44 @@ class Colorizer:
         Raises:
           UserError: if the picture can't be read, or the size is out of range.
         """
-        size = self._check_arguments(size, 1.0)
-        return self._predict_batch([read_picture(image)], parallel.round_up_to_devices(1), size)[0]
+        size = self._check_size(size)
+        [(ab, _)] = self._predict_batch([_read(image)], parallel.round_up_to_devices(1), size)
+        return ab
 
     def _iterate(
-        self, images: Iterable[Picture], size: int, saturation: float
+        self, images: Iterable[Photo | Picture], size: int, look: Look
     ) -> Iterator[np.ndarray]:
-        for batch in _group(read_picture(image) for image in images):
+        for batch in _group(_read(image) for image in images):
             # Two lengths are compiled at the most: a lone picture need not wait for seven blanks.
             length = parallel.round_up_to_devices(_BATCH if len(batch) > 1 else 1)
-            yield from self._colorize_batch(batch, length, size, saturation)
+            predicted = self._predict_batch(batch, length, size)
+            for photo, (ab, own) in zip(batch, predicted, strict=True):
+                yield paint(photo, ab, look, lightness=self._choose_lightness(look, own))
 
-    def _colorize_batch(
-        self, images: list[np.ndarray], length: int, size: int, saturation: float
-    ) -> Iterator[np.ndarray]:
-        """Yield the pictures in colour."""
-        predicted = self._predict_batch(images, length, size)
-        for image, ab in zip(images, predicted, strict=False):
-            yield join_lightness(image, ab, saturation)
+    def _choose_lightness(self, look: Look, own: np.ndarray) -> np.ndarray | None:
+        """Return the network's own lightness if it is to be shown."""
+        chosen = look.lightness == "network" and self._networks.codec.predicts_lightness
+        return own if chosen else None
 
-    def _predict_batch(self, images: list[np.ndarray], length: int, size: int) -> np.ndarray:
-        """Return their ab; the batch is padded to `length`, so compiled once."""
+    def _predict_batch(
+        self, photos: Sequence[Photo], length: int, size: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return ab and lightness of each; the batch is padded to `length`, so compiled once."""
         squares = np.zeros((length, size, size, 3), np.uint8)
-        for square, image in zip(squares, images, strict=False):
-            square[:] = _squash(image, size)
+        for square, photo in zip(squares, photos, strict=False):
+            square[:] = squash(photo, size)
         batch = parallel.create_global_batch(squares, self._mesh)
-        predicted = np.asarray(self._predict(self._variables, batch))
-        if not np.isfinite(predicted).all():
+        ab, lightness = map(np.asarray, self._predict(self._variables, batch))
+        if not np.isfinite(ab).all():
             raise UserError("The model predicts no finite colours: its weights are damaged.")
-        return predicted
+        return list(zip(ab, lightness, strict=True))[: len(photos)]
 
-    def _check_arguments(self, size: int | None, saturation: float) -> int:
+    def _check_size(self, size: int | None) -> int:
         """Return the size to use.
 
         Raises:
-          UserError: if an argument is out of range.
+          UserError: if the network can't see pictures of that size.
         """
-        if not (math.isfinite(saturation) and saturation >= 0):
-            raise UserError(f"A saturation of {saturation} can't be had: give 0 or more.")
         if size is None:
             return self._networks.image_size
         stride = self._networks.generator.stride
@@ -146,30 +173,38 @@ class Colorizer:
         return size
 
 
-def _make_predict_ab(networks: Networks) -> Any:
+def _make_predict(networks: Networks) -> Any:
     codec, generator = networks.codec, networks.generator
 
-    def predict_ab(variables: Any, images: jax.Array) -> jax.Array:
-        """Return ab (B, S, S, 2) in CIE units for uint8 (B, S, S, 3)."""
+    def predict_lab(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return ab (B, S, S, 2) and lightness (B, S, S), in CIE units, for uint8 pictures."""
         network_input, _ = codec.encode(color.to_rgb(images))
         prediction = predict(generator, variables, network_input)
-        return codec.predicted_ab(network_input, prediction)
+        lightness = color.rgb_to_lab(codec.decode(network_input, prediction))[..., 0]
+        return codec.predicted_ab(network_input, prediction), lightness
 
-    return predict_ab
-
-
-def _squash(image: np.ndarray, size: int) -> np.ndarray:
-    """Return a square as training saw it; see `data.decode.squash`."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return predict_lab
 
 
-def _group(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+def _create_look(
+    saturation: float, upsample: str, lightness: str, reference: Palette | Picture | None
+) -> Look:
+    if reference is not None and not isinstance(reference, Palette):
+        reference = create_palette(to_8_bits(read_picture(reference)))
+    return Look(saturation, upsample, lightness, reference)
+
+
+def _read(image: Photo | Picture) -> Photo:
+    return image if isinstance(image, Photo) else Photo(read_picture(image))
+
+
+def _group(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
     """Yield batches that are full, or large enough for the memory."""
-    batch: list[np.ndarray] = []
+    batch: list[Photo] = []
     pixels = 0
-    for image in images:
-        batch.append(image)
-        pixels += image.shape[0] * image.shape[1]
+    for photo in photos:
+        batch.append(photo)
+        pixels += photo.pixels.shape[0] * photo.pixels.shape[1]
         if len(batch) == _BATCH or pixels >= _BATCH_PIXELS:
             yield batch
             batch, pixels = [], 0

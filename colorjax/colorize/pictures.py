@@ -56,11 +56,11 @@ def read_picture(picture: Picture) -> np.ndarray:
       UserError: if it can't be read, or is an array of another kind.
     """
     if isinstance(picture, str | os.PathLike):
-        return _to_8_bits(read_photo(picture).on_white())
+        return to_8_bits(read_photo(picture).on_white())
     if not isinstance(picture, Image.Image):
         return _check_array(np.asarray(picture))
     with _explained("The image"):
-        return _to_8_bits(_convert(ImageOps.exif_transpose(picture)).on_white())
+        return to_8_bits(_convert(ImageOps.exif_transpose(picture)).on_white())
 
 
 def read_photo(path: str | os.PathLike[str]) -> Photo:
@@ -106,7 +106,7 @@ def save_picture(
     """
     metadata = metadata or Metadata()
     if path.suffix == ".jpg":
-        pixels = _to_8_bits(Photo(image, alpha).on_white())
+        pixels = to_8_bits(Photo(image, alpha).on_white())
         options: dict[str, Any] = {"quality": 95, "exif": metadata.exif, "xmp": metadata.xmp}
     else:
         pixels = image if alpha is None else np.dstack([image, alpha])
@@ -115,6 +115,16 @@ def save_picture(
         write_whole(path, lambda draft: write_deep_png(pixels, draft, metadata))
     else:
         write_whole(path, lambda draft: Image.fromarray(pixels).save(draft, **options))
+
+
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Return uint8 for uint8 or uint16 (H, W, C), rounded to nearest."""
+    if values.dtype == np.uint8:
+        return values
+    result = np.empty(values.shape, np.uint8)
+    for rows in _strips(values):
+        result[rows] = (values[rows].astype(np.uint32) + 128) // 257
+    return result
 
 
 @contextmanager
@@ -209,16 +219,6 @@ def _find_key_color(pixels: np.ndarray, image: Image.Image) -> np.ndarray | None
 def _repeat(gray: np.ndarray) -> np.ndarray:
     """Return gray (H, W) as (H, W, 3) without a copy."""
     return np.broadcast_to(gray[..., None], (*gray.shape, 3))
-
-
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Return uint8 for uint8 or uint16 (H, W, C), rounded to nearest."""
-    if values.dtype == np.uint8:
-        return values
-    result = np.empty(values.shape, np.uint8)
-    for rows in _strips(values):
-        result[rows] = (values[rows].astype(np.uint32) + 128) // 257
-    return result
 
 
 def _lay_on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from skimage.color import lab2rgb, rgb2lab
 
 from colorjax import color
 from colorjax.colorize import join
+from colorjax.colorize.upsampling import ColorField
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (8, 5), (1, 64), (90, 3)])
@@ -17,7 +18,7 @@ def test_strips_equal_a_bicubic_whole(
     image = generator.integers(100, 140, (height, width, 3), dtype=np.uint8)
     ab = generator.uniform(-15, 15, (8, 8, 2)).astype(np.float32)
     monkeypatch.setattr(join, "_CHUNK", 60)  # many strips, and rows longer than a chunk
-    result = join.join_lightness(image, ab)
+    result = join.join_lightness(image, ColorField(ab))
     large = np.asarray(jax.image.resize(ab, (height, width, 2), "cubic", antialias=True))
     lab = np.concatenate([rgb2lab(image)[..., :1], large], axis=-1)
     assert np.abs(np.round(255 * lab2rgb(lab)) - result).max() <= 1

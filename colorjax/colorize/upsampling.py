@@ -1,0 +1,111 @@
+"""A small prediction of colour enlarged along the edges of a picture's lightness.
+
+Smooth enlargement bleeds: a pixel of the prediction that lies across the edge of a petal hands its
+mixed colour to both sides. Here colour follows lightness within small windows (guided filter: He,
+Sun, Tang, Guided Image Filtering, 2013), the enlarging goes by doublings, so that windows of 3x3
+pixels are small where edges are drawn and reach far where colour is spread, and after each filter
+what the result lacks of the prediction is added back (iterative back-projection: Irani and Peleg,
+Improving Resolution by Image Registration, 1991), so that a flat guide changes nothing.
+
+Beyond the working size, colour is a linear function of the picture's own lightness whose
+coefficients are enlarged (He and Sun, Fast Guided Filter, arXiv 1505.00996).
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+WORKING_SIZE = 512  # pixels that the enlarged square has at the least
+
+_ROUNDS = 2  # of filtering and adding back for each doubling
+# Variance of lightness (CIE units squared) within a window below which it counts as flat.
+_FLAT = 16.0
+
+
+@dataclass(frozen=True)
+class ColorField:
+    """Colour over a picture as a function of its lightness L: ab = slope * L + offset.
+
+    Attributes:
+      offset: float32 (h, w, 2), CIE units, over the picture's whole field of view.
+      slope: of the same shape; None for 0.
+    """
+
+    offset: np.ndarray
+    slope: np.ndarray | None = None
+
+
+def working_size(size: int) -> int:
+    """Return the side of the square to which a prediction of that side is enlarged."""
+    while size < WORKING_SIZE:
+        size *= 2
+    return size
+
+
+@partial(jax.jit, static_argnames="side")
+def enlarge_guided(values: jax.Array, lightness: jax.Array, side: int) -> jax.Array:
+    """Return a small map enlarged with its edges where those of the lightness are.
+
+    Args:
+      values: (S, S, C), such as ab.
+      lightness: (W, W), 0..100, over the same field of view.
+      side: of the result: S times a power of two.
+
+    Returns:
+      float32 (side, side, C).
+    """
+    small = values.shape[0]
+    result = jnp.asarray(values, jnp.float32)
+    for level in range(1, (side // small).bit_length()):
+        guide = _resize(lightness[..., None], small * 2**level)
+        result = _resize(result, small * 2**level)
+        result = jax.lax.fori_loop(0, _ROUNDS, partial(_sharpen, values, guide), result)
+    return result
+
+
+@jax.jit
+def fit_lightness(ab: jax.Array, lightness: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the slope and offset of ab as a linear function of lightness around each pixel.
+
+    Args:
+      ab: (W, W, 2) in CIE units.
+      lightness: (W, W), 0..100.
+
+    Returns:
+      Two float32 (W, W, 2): ab is about slope * lightness + offset.
+    """
+    return _fit(ab, lightness[..., None])
+
+
+def _sharpen(small: jax.Array, guide: jax.Array, _: jax.Array, result: jax.Array) -> jax.Array:
+    """Return the result filtered, plus what it then lacks of the small map."""
+    slope, offset = _fit(result, guide)
+    result = slope * guide + offset
+    return result + _resize(small - _resize(result, small.shape[0]), guide.shape[0])
+
+
+def _fit(values: jax.Array, guide: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return slope and offset, means over the windows that hold a pixel; see the first paper."""
+    channels = values.shape[-1]
+    means = _mean(jnp.concatenate([guide, guide * guide, values, guide * values], axis=-1))
+    guide_mean, square, mean, product = jnp.split(means, (1, 2, 2 + channels), axis=-1)
+    slope = (product - guide_mean * mean) / (square - guide_mean**2 + _FLAT)
+    coefficients = _mean(jnp.concatenate([slope, mean - slope * guide_mean], axis=-1))
+    return coefficients[..., :channels], coefficients[..., channels:]
+
+
+def _mean(values: jax.Array) -> jax.Array:
+    """Return means over windows of 3x3, the border repeated, of (H, W, C)."""
+    values = jnp.pad(values, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    values = values[:-2] + values[1:-1] + values[2:]
+    return (values[:, :-2] + values[:, 1:-1] + values[:, 2:]) / 9.0
+
+
+def _resize(values: jax.Array, side: int) -> jax.Array:
+    """Return (H, W, C) resampled to a square, bicubically, antialiased where it shrinks."""
+    if values.shape[0] == side:
+        return values
+    return jax.image.resize(values, (side, side, values.shape[-1]), "cubic", antialias=True)
