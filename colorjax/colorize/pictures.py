@@ -155,9 +155,10 @@ def _convert(image: Image.Image) -> Photo:
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
         pixels = _deep_gray(image)
-        shaper = profiles.find_shaper(profile, 1) if profile else None
-        colors = shaper.to_srgb(pixels) if shaper else pixels
-        return Photo(_repeat(colors[..., 0]), _find_key_color(pixels, image), metadata)
+        colors = _convert_deep(pixels, profile)
+        if colors is not None:
+            return Photo(_repeat(colors[..., 0]), _find_key_color(pixels, image), metadata)
+        image = Image.fromarray(to_8_bits(pixels)[..., 0])
     is_gray = image.mode in ("1", "L", "LA", "La")
     alpha = None
     if image.has_transparency_data:
@@ -185,15 +186,18 @@ def _convert_deep_color(pixels: np.ndarray, image: Image.Image) -> Photo | None:
       image: the opened file, which is loaded and made upright.
     """
     ImageOps.exif_transpose(image, in_place=True)
-    profile = image.info.get("icc_profile")
     colors = pixels[..., :3]
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else _find_key_color(colors, image)
-    if profile and not profiles.is_srgb(profile):
-        shaper = profiles.find_shaper(profile, 3)
-        if shaper is None:
-            return None
-        colors = shaper.to_srgb(colors)
-    return Photo(colors, alpha, read_metadata(image))
+    converted = _convert_deep(colors, image.info.get("icc_profile"))
+    return None if converted is None else Photo(converted, alpha, read_metadata(image))
+
+
+def _convert_deep(pixels: np.ndarray, profile: bytes | None) -> np.ndarray | None:
+    """Return uint16 (H, W, C) in sRGB; None if the profile is one that takes 8 bits."""
+    if not profile or profiles.is_srgb(profile):
+        return pixels
+    shaper = profiles.find_shaper(profile, pixels.shape[2])
+    return shaper.to_srgb(pixels) if shaper else None
 
 
 def _deep_gray(image: Image.Image) -> np.ndarray:
