@@ -9,6 +9,7 @@ from ml_collections import config_flags
 from colorjax import configuration, parallel
 from colorjax.cli.errors import reporting_errors
 from colorjax.cli.reporting import quieten
+from colorjax.compilation import keep_compiled_programs
 from colorjax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
@@ -51,6 +52,7 @@ def main(argv: list[str]) -> int:
     from colorjax.training import loop
 
     quieten(_VERBOSE.value)
+    keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = _WORKDIR.value or configuration.default_workdir(recipe)

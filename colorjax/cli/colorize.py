@@ -25,8 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Colour the pictures and return the exit status."""
     from colorjax.cli.reporting import quieten
     from colorjax.colorize.batch import colorize_files
+    from colorjax.compilation import keep_compiled_programs
 
     quieten(arguments.verbose)
+    keep_compiled_programs()
     return colorize_files(
         arguments.inputs,
         arguments.model,

@@ -57,10 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.colorize.colorizer import Colorizer
     from colorjax.colorize.model import find_model
     from colorjax.comparison import make_titles
+    from colorjax.compilation import keep_compiled_programs
     from colorjax.console import notice
     from colorjax.sheets import draw_sheet, save_sheet
 
     quieten(arguments.verbose)
+    keep_compiled_programs()
     _check_output(arguments)
     configs = [find_model(name).config for name in arguments.models]
     photos, problems = _find_photos(arguments, configs)

@@ -72,8 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.cli.figures import format_markdown, make_notes, make_table
     from colorjax.cli.reporting import format_table, quieten, write_text
     from colorjax.colorize.model import find_model
+    from colorjax.compilation import keep_compiled_programs
 
     quieten(arguments.verbose)
+    keep_compiled_programs()
     _check_outputs(arguments)
     found = {name: find_model(name) for name in arguments.models}
     sets = _load_sets(found, arguments.data, arguments.split)

@@ -1,0 +1,26 @@
+"""Compiled programs are kept on disk, so that the same program isn't compiled twice."""
+
+import os
+from pathlib import Path
+
+MAX_BYTES = 2**30  # of the folder; what was used longest ago goes first
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles under `$XDG_CACHE_HOME/colorjax/compiled`.
+
+    JAX's own settings win: `JAX_COMPILATION_CACHE_DIR` names another folder, and
+    `JAX_ENABLE_COMPILATION_CACHE=false` switches it off. A folder that can't be written costs
+    nothing but the time to compile.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(base).expanduser() / "colorjax" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    # Colouring one photo takes many small programs: they count as well.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,57 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+from colorjax.compilation import keep_compiled_programs
+keep_compiled_programs()
+import jax, jax.numpy as jnp
+print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))[0, 0])
+"""
+
+
+def run(settings: dict[str, str]) -> str:
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith("JAX_")}
+    environment = inherited | {"JAX_PLATFORMS": "cpu"} | settings
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def entries(folder: Path) -> dict[str, int]:
+    programs = folder.rglob("*-cache") if folder.exists() else []
+    return {path.name: path.stat().st_mtime_ns for path in programs}
+
+
+def test_programs_are_compiled_once(tmp_path):
+    first = run({"XDG_CACHE_HOME": str(tmp_path)})
+    kept = entries(tmp_path / "colorjax" / "compiled")
+    assert kept
+    assert run({"XDG_CACHE_HOME": str(tmp_path)}) == first
+    assert entries(tmp_path / "colorjax" / "compiled") == kept
+
+
+def test_a_folder_of_the_users_own_wins(tmp_path):
+    own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own"), "XDG_CACHE_HOME": str(tmp_path)}
+    own |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    own |= {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    run(own)
+    assert entries(tmp_path / "own")
+    assert not (tmp_path / "colorjax").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM],
+        env=inherited | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) > 0
