@@ -23,7 +23,7 @@ def load(recipe: str, variant: str = ""):
 
 
 def test_the_seven_systems_are_here():
-    assert RECIPES == [
+    assert set(RECIPES) >= {
         "autoencoder",
         "autoencoder_gan",
         "cgan",
@@ -31,7 +31,7 @@ def test_the_seven_systems_are_here():
         "resnet50",
         "resnet_unet",
         "wgan",
-    ]
+    }
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -297,6 +297,7 @@ def _is_adam(path, _) -> bool:
 
 
 FROZEN = ("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
+NORM_PARTS = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
 def save_encoder(path: Path) -> dict[str, np.ndarray]:
@@ -306,7 +307,7 @@ def save_encoder(path: Path) -> dict[str, np.ndarray]:
     for name in ("layer1.0.conv1", "layer1.0.conv2"):
         tensors[f"{name}.weight"] = generator.normal(0, 0.05, (64, 64, 3, 3))
     for name in ("bn1", "layer1.0.bn1", "layer1.0.bn2"):
-        for part in ("weight", "bias", "running_mean", "running_var"):
+        for part in NORM_PARTS.values():
             tensors[f"{name}.{part}"] = generator.uniform(0.5, 1.5, 64)
     tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     np.savez(path, **tensors)
@@ -325,7 +326,7 @@ def test_a_frozen_pretrained_encoder_stays_as_its_file_has_it(tiny_config, tmp_p
     assert loop.train(tiny_config, tmp_path / "run") == 0
     state = read_state(tmp_path / "run", 4)
     for variables in (state.generator.variables, state.average):
-        params, statistics = (variables[kind]["encoder"] for kind in ("params", "batch_stats"))
+        params = variables["params"]["encoder"]
         np.testing.assert_array_equal(
             params["conv1"]["kernel"], tensors["conv1.weight"].transpose(2, 3, 1, 0)
         )
@@ -334,14 +335,12 @@ def test_a_frozen_pretrained_encoder_stays_as_its_file_has_it(tiny_config, tmp_p
             tensors["layer1.0.conv1.weight"].transpose(2, 3, 1, 0),
         )
         assert np.abs(params["layer1_0"]["conv2"]["kernel"]).max() > 0.3  # these are trained
-        for layer, name in (("bn1", "bn1"), (("layer1_0", "bn1"), "layer1.0.bn1")):
-            layers = (layer,) if isinstance(layer, str) else layer
-            norm = [kind[layers[0]] for kind in (params, statistics)]
-            if len(layers) > 1:
-                norm = [kind[layers[1]] for kind in norm]
-            np.testing.assert_array_equal(norm[0]["scale"], tensors[f"{name}.weight"])
-            np.testing.assert_array_equal(norm[1]["mean"], tensors[f"{name}.running_mean"])
-            np.testing.assert_array_equal(norm[1]["var"], tensors[f"{name}.running_var"])
+        block = {kind: variables[kind]["encoder"]["layer1_0"] for kind in variables}
+        encoder = {kind: variables[kind]["encoder"] for kind in variables}
+        for layers, name in ((encoder, "bn1"), (block, "layer1.0.bn1")):
+            norm = layers["params"]["bn1"] | layers["batch_stats"]["bn1"]
+            for flax_name, torch_name in NORM_PARTS.items():
+                np.testing.assert_array_equal(norm[flax_name], tensors[f"{name}.{torch_name}"])
     held = {leaf.shape for leaf in jax.tree.leaves(state.generator.opt_state)}
     assert (7, 7, 3, 64) not in held  # no moments of the frozen convolution
     assert (3, 3, 64, 64) in held
