@@ -17,6 +17,7 @@ CONFIG_FILE = "config.json"
 # What may differ when a run is resumed: it changes how long and where, not what is trained.
 _FREE_TO_CHANGE = re.compile(
     r"phases\.\w+\.epochs|patience|checkpoint\..*|log_every_steps|sample_images"
+    r"|on_nonfinite|nonfinite_limit"
     r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
 )
 
@@ -26,11 +27,14 @@ _RANGES = {
     "data.crop_size": (0, 10**5),
     "steps_per_epoch": (0, 10**9),
     "patience": (0, 10**6),
+    "nonfinite_limit": (1, 10**6),
     "ema_decay": (0.0, 1.0),
     "log_every_steps": (1, 10**9),
     "sample_images": (1, 1000),
     "checkpoint.keep": (1, 10**6),
 }
+
+_CHOICES = {"on_nonfinite": ("stop", "skip")}
 
 
 def load_recipe(recipe: str) -> ConfigDict:
@@ -109,7 +113,7 @@ def check_resumable(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
 
 
 def check_ranges(config: ConfigDict) -> None:
-    """Check the numbers that would otherwise fail late, or change what is trained unnoticed.
+    """Check what would otherwise fail late, or change what is trained unnoticed.
 
     Raises:
       UserError: naming the first field that is out of range.
@@ -120,6 +124,9 @@ def check_ranges(config: ConfigDict) -> None:
             raise UserError(
                 f"config.{field}={flat[field]}: give a number from {lowest} to {highest}."
             )
+    for field, choices in _CHOICES.items():
+        if flat[field] not in choices:
+            raise UserError(f"config.{field}={flat[field]!r}: choose {' or '.join(choices)}.")
 
 
 def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

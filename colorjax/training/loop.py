@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, evaluation, models, parallel
-from colorjax.console import say
+from colorjax.console import notice, say
 from colorjax.errors import TrainingError
 from colorjax.files import create_folder
 from colorjax.training import reporting
@@ -50,7 +50,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
 
     Raises:
       UserError: if something in the config, the data or the folder has to be mended.
-      TrainingError: if a loss is not finite.
+      TrainingError: if a loss or gradient is not finite and `config.on_nonfinite` is "stop", or
+        as many batches in a row as `config.nonfinite_limit` have been skipped.
     """
     workdir = workdir.absolute()
     configuration.check_ranges(config)
@@ -68,6 +69,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path) -> None:
         self.config, self.workdir = config, workdir
+        self.skips_nonfinite = config.on_nonfinite == "skip"
         self.leads = parallel.process_index() == 0
         self.mesh = parallel.create_mesh()
         self.phases = create_phases(config)
@@ -184,7 +186,9 @@ class Run:
 
     def _make_step(self, phase: Phase) -> Any:
         parts, prepare = self.parts[phase.name], self.pictures.prepare_training
-        step = make_train_step(parts, phase.objective, self.config.seed, prepare)
+        step = make_train_step(
+            parts, phase.objective, self.config.seed, prepare, self.skips_nonfinite
+        )
         return parallel.map_step(step, self.mesh)
 
     def _take_pending(self, epoch: int) -> None:
@@ -194,19 +198,47 @@ class Run:
         step, metrics = self._pending
         self._pending = None
         values = {f"train/{name}": float(value) for name, value in metrics.items()}
-        self._check_finite(values, step)
-        self.host.add(values)
+        if values.pop("train/nonfinite"):
+            values = self._skip(values, step)
+        else:
+            self.host.add(values)
         if self.log is not None and step % self.config.log_every_steps == 0:
-            self.log.write(step, epoch + 1, values)
+            self.log.write(step, epoch + 1, values | self._count_skipped())
+
+    def _skip(self, values: dict[str, float], step: int) -> dict[str, float]:
+        """Pass over a step that led to something not finite; return what is to be logged of it.
+
+        Raises:
+          TrainingError: if the config says to stop, or the limit is reached.
+        """
+        problem = _describe_nonfinite(values)
+        if not self.skips_nonfinite:
+            raise self._stop_nonfinite(problem, step)
+        self.host.skip()
+        if self.host.skipped_in_a_row >= self.config.nonfinite_limit:
+            raise TrainingError(
+                f"{problem} at step {step}, the last of {self.host.skipped_in_a_row} batches in a "
+                f"row that were skipped (config.nonfinite_limit): the last checkpoint is in "
+                f"{self.workdir}; lower the learning rate."
+            )
+        if self.leads:
+            notice(f"warning: {problem} at step {step}: the batch is skipped")
+        return {}
+
+    def _count_skipped(self) -> dict[str, float]:
+        """Return the metric that counts skipped batches, where there may be any."""
+        return {"train/skipped_updates": self.host.skipped_updates} if self.skips_nonfinite else {}
 
     def _check_finite(self, values: dict[str, float], step: int) -> None:
         """Raise a TrainingError that names the first quantity that isn't finite."""
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"{name} is {value} at step {step}: training stopped, and nothing was saved "
-                    f"since the last checkpoint in {self.workdir}; lower the learning rate."
-                )
+        if not all(map(math.isfinite, values.values())):
+            raise self._stop_nonfinite(_describe_nonfinite(values), step)
+
+    def _stop_nonfinite(self, problem: str, step: int) -> TrainingError:
+        return TrainingError(
+            f"{problem} at step {step}: training stopped, and nothing was saved since the last "
+            f"checkpoint in {self.workdir}; lower the learning rate."
+        )
 
     def _is_interrupted(self, interruption: Interruption) -> bool:
         """Return whether a signal came, to any of the processes: all of them stop together.
@@ -222,7 +254,7 @@ class Run:
     def _finish_epoch(self, epoch: int, phase: Phase) -> None:
         """Evaluate, report, draw and save."""
         started = time.monotonic()
-        means = self.host.take_means()
+        means = self.host.take_means() | self._count_skipped()
         evaluator = self._evaluators[phase.name]
         variables = self.state.inference_variables
         critic = self.state.critic.variables if self.state.critic is not None else {}
@@ -324,7 +356,7 @@ class Run:
 
     def _describe_epoch(self, epoch: int, phase: Phase, values: dict[str, float]) -> str:
         shown = {
-            "l1": values["train/l1"],
+            "l1": values.get("train/l1", math.nan),  # none where the whole epoch was skipped
             "validation l1": values["validation/l1"],
             "psnr": values["validation/psnr"],
             "ssim": values["validation/ssim"],
@@ -350,3 +382,11 @@ class Run:
             f"{baselines['colorfulness_real']:.1f})\n"
             f"checkpoints, samples/, plots/ and metrics.jsonl are in {self.workdir}"
         )
+
+
+def _describe_nonfinite(values: dict[str, float]) -> str:
+    """Return a clause that names the first quantity that isn't finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    return "an optimiser's state or a statistic is not finite"

@@ -29,6 +29,8 @@ class HostState:
       stale_epochs: how many epochs have ended since without a lower one.
       sums: of each metric over the epoch so far.
       counts: how many values each sum is of.
+      skipped_updates: batches whose loss or gradient was not finite.
+      skipped_in_a_row: how many of these were the last ones.
     """
 
     training_set: str
@@ -40,12 +42,20 @@ class HostState:
     stale_epochs: int = 0
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped_updates: int = 0
+    skipped_in_a_row: int = 0
 
     def add(self, values: dict[str, float]) -> None:
         """Add one step's metrics to the epoch's."""
+        self.skipped_in_a_row = 0
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
+
+    def skip(self) -> None:
+        """Count a step that changed nothing; its metrics don't belong to the epoch's."""
+        self.skipped_updates += 1
+        self.skipped_in_a_row += 1
 
     def take_means(self) -> dict[str, float]:
         """Return the epoch's means and begin the next epoch."""

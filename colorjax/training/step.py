@@ -1,6 +1,8 @@
 """The training step: a pure function (state, uint8 pictures) -> (state, metrics)."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,11 @@ TrainStep = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    parts: Parts, objective: Objective, seed: int, prepare: TrainingPrepare
+    parts: Parts,
+    objective: Objective,
+    seed: int,
+    prepare: TrainingPrepare,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """Return the step of one phase.
 
@@ -24,24 +30,36 @@ def make_train_step(
       seed: of all randomness; what a step draws is a function of it and of `state.step`.
       prepare: makes a batch of loaded pictures and a key the rgb to train on; see
         `data.make_training_prepare`.
+      skip_nonfinite: whether a batch that leads to anything that is not finite changes nothing of
+        the state but `step`. The device then holds the state twice, the old one and the new.
 
     Returns:
       A function of the state and (B, H, W, 3) uint8 pictures that gives the next state and
-      scalar metrics.
+      scalar metrics, of which `nonfinite` is 1 where another metric or the new state is not finite.
     """
 
     def train_step(state: TrainState, images: jax.Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         prepare_key, update_key = jax.random.split(key)
         example = parts.codec.encode(prepare(images, prepare_key))
-        state, metrics = objective.update(parts, state, example, update_key)
-        state = update_average(state, parts.ema_decay)
-        # The loss of a step tells nothing of the weights it leads to; their norm does.
-        networks = [state.generator.params, state.critic.params if state.critic else {}]
+        updated, metrics = objective.update(parts, state, example, update_key)
+        updated = update_average(updated, parts.ema_decay)
+        networks = [updated.generator.params, updated.critic.params if updated.critic else {}]
         metrics["parameter_norm"] = optax.global_norm(networks)
-        return state.replace(step=state.step + 1), metrics
+        # A step's loss tells nothing of the weights it leads to. A gradient that isn't finite, or
+        # whose square isn't, shows in the optimiser's moments even where the weights hide it.
+        finite = all_finite((updated, metrics))
+        if skip_nonfinite:
+            updated = jax.tree.map(partial(jnp.where, finite), updated, state)
+        metrics["nonfinite"] = 1.0 - finite
+        return updated.replace(step=state.step + 1), metrics
 
     return train_step
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Return, as a scalar on the device, whether every number in a tree of arrays is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def update_average(state: TrainState, decay: float) -> TrainState:
