@@ -155,5 +155,5 @@ def test_by_default_the_run_stops_and_saves_nothing_of_it(poisoned, tmp_path):
 
 def test_a_wrong_choice_is_named(tiny_config, tmp_path):
     tiny_config.on_nonfinite = "ignore"
-    with pytest.raises(UserError, match="config.on_nonfinite='ignore': choose stop or skip"):
+    with pytest.raises(UserError, match=r"config\.on_nonfinite='ignore': choose stop or skip"):
         loop.train(tiny_config, tmp_path / "run")
