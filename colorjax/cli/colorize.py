@@ -17,24 +17,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--saturation", type=float, default=1.0, metavar="X", help="factor of the colour; default 1"
     )
+    parser.add_argument(
+        "--upsample",
+        choices=("guided", "bicubic"),
+        default="guided",
+        help="how colour is enlarged: along the picture's edges, or smoothly; default: guided",
+    )
+    parser.add_argument(
+        "--lightness",
+        choices=("input", "network"),
+        default="input",
+        help="the picture's own, or that which a network of RGB predicts; default: input",
+    )
+    parser.add_argument(
+        "--hint",
+        action="append",
+        default=[],
+        metavar="x,y,#rrggbb",
+        help="a colour wanted at a pixel of the upright picture; may be given again",
+    )
+    parser.add_argument("--reference", type=Path, metavar="PHOTO", help="whose palette to follow")
     parser.add_argument("--overwrite", action="store_true", help="write over existing files")
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="default: png")
+    parser.add_argument("--keep-metadata", action="store_true", help="keep EXIF and XMP")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Colour the pictures and return the exit status."""
     from colorjax.cli.reporting import quieten
-    from colorjax.colorize.batch import colorize_files
-    from colorjax.compilation import keep_compiled_programs
+    from colorjax.colorize.batch import Options, colorize_files
+    from colorjax.colorize.hints import parse_hint
 
     quieten(arguments.verbose)
-    keep_compiled_programs()
-    return colorize_files(
-        arguments.inputs,
-        arguments.model,
-        arguments.output,
+    options = Options(
         size=arguments.size,
         saturation=arguments.saturation,
+        upsample=arguments.upsample,
+        lightness=arguments.lightness,
+        reference=arguments.reference,
+        hints=[parse_hint(text) for text in arguments.hint],
+        keep_metadata=arguments.keep_metadata,
         overwrite=arguments.overwrite,
         extension=f".{arguments.format}",
     )
+    return colorize_files(arguments.inputs, arguments.model, arguments.output, options)

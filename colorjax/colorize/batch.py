@@ -3,21 +3,58 @@
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from colorjax.colorize.ahead import map_ahead
 from colorjax.colorize.colorizer import Colorizer
+from colorjax.colorize.hints import Hint
 from colorjax.colorize.inputs import find_inputs, plan_outputs
 from colorjax.colorize.model import find_model
-from colorjax.colorize.pictures import read_picture, save_picture
+from colorjax.colorize.pictures import Photo, count_pixels, read_photo, save_picture
+from colorjax.colorize.reference import read_palette
 from colorjax.console import notice
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
 from colorjax.files import check_folder, create_folder
+
+# Pixels of the pictures that are under way at a time. The largest picture is alone then, and takes
+# the memory that many smaller ones share.
+_PORTION_PIXELS = 60_000_000
+_AHEAD = 8  # pictures that are decoded ahead, and that wait to be encoded
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of the results; see `Colorizer.colorize` for the first six.
+
+    Attributes:
+      size: of the network's square.
+      saturation: factor of the colour.
+      upsample: `guided` or `bicubic`.
+      lightness: `input` or `network`.
+      reference: a picture whose palette is followed.
+      hints: for one picture.
+      keep_metadata: whether EXIF and XMP go with the results.
+      overwrite: whether existing files are written anew, instead of left as they are.
+      extension: of the results, `.png` or `.jpg`.
+    """
+
+    size: int | None = None
+    saturation: float = 1.0
+    upsample: str = "guided"
+    lightness: str = "input"
+    reference: Path | None = None
+    hints: Sequence[Hint] = ()
+    keep_metadata: bool = False
+    overwrite: bool = False
+    extension: str = ".png"
 
 
 @dataclass(frozen=True)
@@ -45,10 +82,15 @@ class Report:
         if self.bar.disable:
             print(f"{job.source} -> {job.target}", flush=True)
 
-    def skipped(self, job: Job) -> None:
-        """Tell of a result that was there before."""
-        self.bar.update()
-        notice(f"{job.source}: skipped, as {job.target} exists (--overwrite writes it anew)")
+    def skipped(self, jobs: Sequence[Job]) -> None:
+        """Tell of results that were there before."""
+        self.bar.update(len(jobs))
+        if len(jobs) == 1:
+            notice(f"{jobs[0].source}: skipped, as {jobs[0].target} exists (--overwrite: anew)")
+        elif jobs:
+            notice(
+                f"{len(jobs)} pictures skipped, as the result of each exists (--overwrite: anew)"
+            )
 
     def failed(self, name: str | Path, reason: str) -> None:
         """Tell of an input that could not be coloured."""
@@ -58,14 +100,7 @@ class Report:
 
 
 def colorize_files(
-    names: Sequence[str],
-    model: str | None,
-    output: Path,
-    *,
-    size: int | None = None,
-    saturation: float = 1.0,
-    overwrite: bool = False,
-    extension: str = ".png",
+    names: Sequence[str], model: str | None, output: Path, options: Options | None = None
 ) -> int:
     """Colour files into a folder; each result appears whole or not at all.
 
@@ -73,10 +108,7 @@ def colorize_files(
       names: files, folders and patterns; a folder's tree is kept under `output`.
       model: see `Colorizer.load`.
       output: the folder of the results; created.
-      size: see `Colorizer.colorize`.
-      saturation: likewise.
-      overwrite: whether existing files are written anew, instead of left as they are.
-      extension: of the results, `.png` or `.jpg`.
+      options: what is asked of the results.
 
     Returns:
       0 if every picture is there, 1 if some failed; these are named on stderr.
@@ -84,63 +116,127 @@ def colorize_files(
     Raises:
       UserError: if the call is wrong; nothing is written then.
     """
+    options = options or Options()
     find_model(model)
     inputs, problems = find_inputs(names, output)
-    targets = plan_outputs(inputs, output, extension)
+    if options.hints and len(inputs) + len(problems) != 1:
+        raise UserError("Hints are places in one picture: name one file with them.")
+    targets = plan_outputs(inputs, output, options.extension)
     jobs = [Job(item.path, target) for item, target in zip(inputs, targets, strict=True)]
     check_folder(output, "--output")
     report = Report(len(jobs) + len(problems))
     for problem in problems:
         report.failed(problem.name, problem.reason)
-    todo = list(_choose(jobs, overwrite, report))
+    todo = _choose(jobs, options.overwrite, report)
     if todo:
-        _colorize_jobs(todo, Colorizer.load(model), output, report, size, saturation)
+        _colorize_jobs(todo, Colorizer.load(model), output, report, options)
     report.bar.close()
     return 1 if report.failures else 0
 
 
-def _choose(jobs: Sequence[Job], overwrite: bool, report: Report) -> Iterator[Job]:
-    """Yield what is to be done: not over existing files, and never over an input."""
+def _choose(jobs: Sequence[Job], overwrite: bool, report: Report) -> list[Job]:
+    """Return what is to be done: not over existing files, and never over an input."""
     sources = {job.source.resolve() for job in jobs}
+    todo, existing = [], []
     for job in jobs:
         if overwrite and job.target.resolve() in sources:
             report.failed(job.source, f"{job.target} is itself an input: name another --output")
         elif job.target.exists() and not overwrite:
-            report.skipped(job)
+            existing.append(job)
         else:
-            yield job
+            todo.append(job)
+    report.skipped(existing)
+    return todo
 
 
 def _colorize_jobs(
-    jobs: Sequence[Job],
-    colorizer: Colorizer,
-    output: Path,
-    report: Report,
-    size: int | None,
-    saturation: float,
+    jobs: Sequence[Job], colorizer: Colorizer, output: Path, report: Report, options: Options
 ) -> None:
-    waiting: deque[Job] = deque()
-
-    def read_each() -> Iterator[np.ndarray]:
-        for job in jobs:
-            try:
-                image = read_picture(job.source)
-            except UserError as error:
-                report.failed(job.source, explain(error))
-                continue
-            waiting.append(job)
-            yield image
-
-    results = colorizer.colorize_many(read_each(), size=size, saturation=saturation)
+    colorize = _make_colorize(colorizer, options)
     with _created(output):
-        for image in results:
-            job = waiting.popleft()
-            try:
-                save_picture(image, job.target)
-            except (OSError, ValueError) as error:
-                report.failed(job.source, f"{job.target} can't be written: {explain(error)}")
-            else:
+        for portion in _divide(jobs):
+            for job, photo, error in _colorize_portion(portion, colorize, report, options):
+                if error:
+                    report.failed(job.source, f"{job.target} can't be written: {explain(error)}")
+                    continue
                 report.done(job)
+                if photo.alpha is not None and options.extension == ".jpg":
+                    notice(f"{job.target}: transparent parts are laid on white, as JPEG has none")
+
+
+def _make_colorize(
+    colorizer: Colorizer, options: Options
+) -> Callable[[Iterable[Photo]], Iterator[np.ndarray]]:
+    """Return what colours photos, in order.
+
+    Raises:
+      UserError: if the reference can't be read.
+    """
+    shared: dict[str, Any] = {
+        "size": options.size,
+        "saturation": options.saturation,
+        "upsample": options.upsample,
+        "lightness": options.lightness,
+        "reference": None if options.reference is None else read_palette(options.reference),
+    }
+    if options.hints:
+        return partial(map, partial(colorizer.colorize, hints=options.hints, **shared))
+    return partial(colorizer.colorize_many, **shared)
+
+
+def _divide(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield portions whose pictures fit in memory together."""
+    portion: list[Job] = []
+    total = 0
+    for job in jobs:
+        pixels = count_pixels(job.source)
+        if portion and total + pixels > _PORTION_PIXELS:
+            yield portion
+            portion, total = [], 0
+        portion.append(job)
+        total += pixels
+    if portion:
+        yield portion
+
+
+def _read(job: Job) -> tuple[Job, Photo | UserError]:
+    try:
+        return job, read_photo(job.source)
+    except UserError as error:
+        return job, error
+
+
+def _colorize_portion(
+    jobs: Sequence[Job],
+    colorize: Callable[[Iterable[Photo]], Iterator[np.ndarray]],
+    report: Report,
+    options: Options,
+) -> Iterator[tuple[Job, Photo, Exception | None]]:
+    """Yield each job whose picture could be read, and what kept its result from being written.
+
+    Threads decode the next pictures and encode the last ones while the network is at work.
+    """
+    waiting: deque[tuple[Job, Photo]] = deque()
+
+    def read_each() -> Iterator[Photo]:
+        for job, photo in map_ahead(_read, jobs, ahead=_AHEAD):
+            if isinstance(photo, UserError):
+                report.failed(job.source, explain(photo))
+                continue
+            waiting.append((job, photo))
+            yield photo
+
+    def save(result: tuple[Job, Photo, np.ndarray]) -> tuple[Job, Photo, Exception | None]:
+        job, photo, image = result
+        try:
+            metadata = photo.metadata if options.keep_metadata else None
+            save_picture(image, job.target, photo.alpha, metadata)
+        except (OSError, ValueError) as error:
+            return job, photo, error
+        return job, photo, None
+
+    results = ((*waiting.popleft(), image) for image in colorize(read_each()))
+    yield from map_ahead(save, results, ahead=_AHEAD)
 
 
 @contextlib.contextmanager

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from colorjax import color, parallel
+from colorjax.colorize.ahead import WORKERS, map_ahead
 from colorjax.colorize.hints import Hint, check_hints
 from colorjax.colorize.model import find_model, read_variables
 from colorjax.colorize.painting import Look, paint, squash
-from colorjax.colorize.pictures import Photo, Picture, read_picture, to_8_bits
-from colorjax.colorize.reference import Palette, create_palette
+from colorjax.colorize.pictures import Photo, Picture, read_picture
+from colorjax.colorize.reference import Palette, read_palette
 from colorjax.errors import UserError
 from colorjax.models import Networks, create_networks, generator_shapes, predict
 
@@ -106,7 +107,8 @@ class Colorizer:
     ) -> Iterator[np.ndarray]:
         """Return an iterator over pictures in colour, in order; see `colorize`.
 
-        Pictures pass through the network in batches, and are read when their batch comes.
+        Pictures pass through the network in batches and are read, by threads, one batch ahead;
+        reading, the network and enlarging overlap.
         """
         size = self._check_size(size)
         look = _create_look(saturation, upsample, lightness, reference)
@@ -132,12 +134,25 @@ class Colorizer:
     def _iterate(
         self, images: Iterable[Photo | Picture], size: int, look: Look
     ) -> Iterator[np.ndarray]:
-        for batch in _group(_read(image) for image in images):
+        """Yield pictures in colour; threads read, and paint, while the network is at work."""
+
+        def paint_one(job: tuple[Photo, np.ndarray, np.ndarray]) -> np.ndarray:
+            photo, ab, own = job
+            return paint(photo, ab, look, lightness=self._choose_lightness(look, own))
+
+        photos = map_ahead(_read, images, ahead=_BATCH)
+        return map_ahead(paint_one, self._predict_each(photos, size), ahead=WORKERS)
+
+    def _predict_each(
+        self, photos: Iterable[Photo], size: int
+    ) -> Iterator[tuple[Photo, np.ndarray, np.ndarray]]:
+        """Yield photos with the ab and lightness that the network predicts for them."""
+        for batch in _group(photos):
             # Two lengths are compiled at the most: a lone picture need not wait for seven blanks.
             length = parallel.round_up_to_devices(_BATCH if len(batch) > 1 else 1)
             predicted = self._predict_batch(batch, length, size)
             for photo, (ab, own) in zip(batch, predicted, strict=True):
-                yield paint(photo, ab, look, lightness=self._choose_lightness(look, own))
+                yield photo, ab, own
 
     def _choose_lightness(self, look: Look, own: np.ndarray) -> np.ndarray | None:
         """Return the network's own lightness if it is to be shown."""
@@ -190,7 +205,7 @@ def _create_look(
     saturation: float, upsample: str, lightness: str, reference: Palette | Picture | None
 ) -> Look:
     if reference is not None and not isinstance(reference, Palette):
-        reference = create_palette(to_8_bits(read_picture(reference)))
+        reference = read_palette(reference)
     return Look(saturation, upsample, lightness, reference)
 
 

@@ -86,6 +86,15 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
             return _convert_deep_color(pixels, image) or _convert(image)
 
 
+def count_pixels(path: str | os.PathLike[str]) -> int:
+    """Return how many pixels a file says that its picture has; 0 if it can't be read."""
+    try:
+        with _explained(""), Image.open(path) as image:
+            return image.width * image.height
+    except UserError:
+        return 0
+
+
 def save_picture(
     image: np.ndarray,
     path: Path,

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from colorjax import color
+from colorjax.colorize.pictures import Picture, read_picture, to_8_bits
 
 _SIDE = 128  # of the square on which a reference is measured
 _CENTERS = np.array([15.0, 50.0, 85.0])  # lightness of shadows, middle tones and highlights
@@ -61,6 +62,15 @@ def create_palette(image: np.ndarray) -> Palette:
     square = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     lab = np.asarray(color.rgb_to_lab(color.to_rgb(np.asarray(square))))
     return Palette(_measure(lab[..., 1:], _band_weights(lab[..., 0])))
+
+
+def read_palette(picture: Picture) -> Palette:
+    """Return the palette of a picture of any kind.
+
+    Raises:
+      UserError: if it can't be read.
+    """
+    return create_palette(to_8_bits(read_picture(picture)))
 
 
 def _band_weights(lightness: np.ndarray) -> np.ndarray:
