@@ -15,7 +15,11 @@ from colorjax.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
 _VERBOSE = flags.DEFINE_bool("verbose", False, "Show the traceback of an error, and logs.")
-_COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    "",
+    "host:port of process 0; none: one process; auto: JAX finds it; empty: as the cluster says.",
+)
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
 

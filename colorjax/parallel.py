@@ -5,8 +5,10 @@ mesh axis `data`, the state is replicated, and XLA splits the work, so that batc
 gradients are those of the global batch.
 """
 
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,23 +18,138 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from colorjax.errors import UserError
 
+ALONE = "none"  # as the coordinator: one process, whatever started it
+AUTOMATIC = "auto"  # as the coordinator: several processes, and JAX finds out how many
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What started several processes together, as the environment tells.
+
+    Attributes:
+      name: of the launcher, for messages.
+      method: JAX's name of the way to find the coordinator; None for those that it tries itself.
+      processes: how many there are; None where only JAX can find out.
+      process_id: which of them this is; None likewise.
+      local_id: its number among those on the same machine, of whose accelerators it then takes
+        that one; None if it is the only one there, and takes all.
+      advice: what helps if JAX can't find the coordinator.
+    """
+
+    name: str
+    method: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
+    local_id: int | None = None
+    advice: str = ""
+
 
 def initialize(coordinator: str = "", processes: int = 0, process_id: int = -1) -> None:
-    """Join the other processes of this run, if an address of their coordinator is given.
+    """Join the other processes of this run, if there are any.
 
     Args:
-      coordinator: host:port of process 0; empty for a run of one process.
-      processes: how many there are.
-      process_id: which of them this is, from 0.
+      coordinator: host:port of process 0; `none` for a run of one process; `auto` to let JAX find
+        the others; empty to do so in what `find_cluster` knows, and else to run alone.
+      processes: how many there are, with host:port alone; 0 where a cluster tells.
+      process_id: which of them this is, from 0; -1 where a cluster tells.
 
     Raises:
-      UserError: if only a part of these is given.
+      UserError: if these don't fit together, or the others can't be reached.
     """
-    if not coordinator:
+    cluster = find_cluster(os.environ)
+    if coordinator in ("", ALONE, AUTOMATIC) and (processes or process_id >= 0):
+        raise UserError("--processes and --process_id go with --coordinator HOST:PORT.")
+    if coordinator == ALONE or not (coordinator or cluster):
         return
-    if processes < 1 or not 0 <= process_id < processes:
+    arguments = _describe_processes(coordinator, processes, process_id, cluster)
+    try:
+        jax.distributed.initialize(**arguments)
+    except Exception as error:  # of JAX, its coordination service or the cluster's own client
+        problem = (str(error).splitlines() or [""])[0].strip(" .") or type(error).__name__
+        advice = cluster.advice if cluster is not None and not coordinator else ""
+        raise UserError(
+            f"The processes{f' of {cluster.name}' if cluster else ''} could not join each other "
+            f"({problem}): {advice}give --coordinator HOST:PORT with --processes and --process_id, "
+            "or --coordinator none to train in one process."
+        ) from error
+
+
+def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
+    """Return what started this process together with others; None if nothing did.
+
+    In this order, which is JAX's: Open MPI's mpirun, Slurm's srun (a batch script that starts
+    train.py without it runs one process), a TPU pod on GKE, an indexed job of Kubernetes.
+
+    Args:
+      environment: the process's variables.
+    """
+
+    def number(name: str) -> int:
+        value = environment.get(name, "")
+        return int(value) if value.isdecimal() else 0
+
+    if number("OMPI_COMM_WORLD_SIZE") > 1:
+        return Cluster(
+            "Open MPI",
+            "ompi",
+            number("OMPI_COMM_WORLD_SIZE"),
+            number("OMPI_COMM_WORLD_RANK"),
+            None
+            if number("OMPI_COMM_WORLD_LOCAL_SIZE") == 1
+            else number("OMPI_COMM_WORLD_LOCAL_RANK"),
+            "JAX finds the first process under Open MPI 4 alone; ",
+        )
+    tasks = number("SLURM_STEP_NUM_TASKS") or number("SLURM_NTASKS")
+    if "SLURM_JOB_ID" in environment and "SLURM_STEP_NODELIST" in environment and tasks > 1:
+        local_id = None if number("SLURM_STEP_NUM_NODES") == tasks else number("SLURM_LOCALID")
+        return Cluster("Slurm", "slurm", tasks, number("SLURM_PROCID"), local_id)
+    workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+    if "," in (workers or "") or number("MEGASCALE_NUM_SLICES") > 1:
+        return Cluster("a TPU pod")
+    if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
+        return Cluster(
+            "Kubernetes", advice="pip install 'jax[k8s]' and let the job read its pods; "
+        )
+    return None
+
+
+def _describe_processes(
+    coordinator: str, processes: int, process_id: int, cluster: Cluster | None
+) -> dict[str, Any]:
+    """Return the arguments of `jax.distributed.initialize`."""
+    arguments: dict[str, Any] = {}
+    if cluster is not None:
+        arguments["cluster_detection_method"] = cluster.method
+        arguments["local_device_ids"] = _local_device_ids(cluster)
+        if cluster.processes is not None:
+            arguments["num_processes"] = cluster.processes
+            arguments["process_id"] = cluster.process_id
+    if coordinator in ("", AUTOMATIC):
+        return arguments
+    if processes:
+        arguments["num_processes"] = processes
+    if process_id >= 0:
+        arguments["process_id"] = process_id
+    if ":" not in coordinator:
+        raise UserError(f"--coordinator={coordinator}: give HOST:PORT, none or auto.")
+    if not 0 <= arguments.get("process_id", -1) < arguments.get("num_processes", 0):
         raise UserError("--coordinator also needs --processes and --process_id (from 0).")
-    jax.distributed.initialize(coordinator, processes, process_id)
+    return arguments | {
+        "coordinator_address": coordinator,
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _local_device_ids(cluster: Cluster) -> list[int] | None:
+    """Return which of the visible accelerators to take: [] for all, None for JAX's own way.
+
+    JAX would take one by the local number also where the launcher shows each process its own one
+    only, or where no other process is there to take the rest.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        return None
+    only_one = "," not in os.environ.get("CUDA_VISIBLE_DEVICES", ",")
+    return [] if only_one or cluster.local_id is None else [cluster.local_id]
 
 
 def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
