@@ -16,9 +16,7 @@ def get_config() -> ConfigDict:
     config.pretrained = ""  # the encoder's weights: FILE.npz, FILE.safetensors or hf://OWNER/NAME
     config.steps_per_epoch = 0  # batches; 0: each training picture once an epoch
     config.patience = 0  # epochs without a lower validation loss before stopping; 0: never stop
-    config.on_nonfinite = (
-        "stop"  # on a loss or gradient that is not finite: stop, or skip the batch
-    )
+    config.on_nonfinite = "stop"  # on a loss or gradient that isn't finite: stop, or skip it
     config.nonfinite_limit = 10  # batches skipped in a row before training stops after all
     config.data = data()
     config.generator = ConfigDict({"name": "unet", "widths": (64, 128, 256, 512, 1024)})
