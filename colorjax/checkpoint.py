@@ -4,13 +4,19 @@ Every step holds the items `state` (everything on the device that carries on), `
 inference needs), `critic` (so that the adversarial loss can be evaluated) and `progress` (what the
 host carries on, JSON), with `checksums.json`: a SHA-256 of each file, because Orbax restores
 flipped bytes without noticing. Arrays are plain numbers; nothing that is loaded is unpickled.
+
+What is read may come from anybody. An item is plain files and folders, no links; names in its
+metadata are looked up, never followed out of it (TensorStore refuses `..`); arrays are compared
+with what the network expects, and with the size of the files, before memory is taken for them.
 """
 
 import hashlib
 import json
+import math
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jax
@@ -22,6 +28,8 @@ from colorjax.console import notice
 from colorjax.errors import UserError
 
 CHECKSUMS = "checksums.json"
+_ALWAYS_TAKEN = 2**30  # bytes of arrays that are read whatever the size of their files
+_DENSEST = 100  # times its files' size that an item's arrays may have: zeros compress that well
 
 
 class DamagedCheckpointError(UserError):
@@ -128,17 +136,19 @@ def find_step(folder: Path, step: int | None = None, best: bool = True) -> Path:
       best: whether `best/` is looked into before `steps/`.
 
     Raises:
-      UserError: if there is no such step.
+      UserError: if there is no such step, or a link stands in its place.
     """
     if step is None and (folder / "generator").is_dir():
         return folder
     places = [folder / "best", folder / "steps"] if best else [folder / "steps"]
     for place in places:
         found = _steps_in(place)
-        if step is None and found:
-            return place / str(max(found))
-        if step in found:
-            return place / str(step)
+        if found and (step is None or step in found):
+            path = place / str(max(found) if step is None else step)
+            for part in (place, path):
+                if part.is_symlink():
+                    raise UserError(_link_message(part))
+            return path
     wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
     raise UserError(f"{folder} holds no {wanted}: name the folder of a colorjax run or model.")
 
@@ -153,13 +163,15 @@ def restore_item(folder: Path, item: str, abstract: Any) -> Any:
 
     Raises:
       DamagedCheckpointError: if the item is missing or damaged.
-      UserError: if it doesn't fit; the first mismatch is named.
+      UserError: if it doesn't fit, naming the first mismatch, or declares more than its files can
+        hold.
     """
     path = _find_item(folder, item)
     with ocp.StandardCheckpointer() as checkpointer, _naming_damage(path):
         # The checkpointer's own `metadata` warns of what an item never has.
         found = ocp.StandardCheckpointHandler().metadata(epath.Path(path))
         _check_fit(path, found.tree, abstract)
+        _check_size(path, found.tree, abstract)
         return checkpointer.restore(path, abstract)
 
 
@@ -204,13 +216,36 @@ def write_checksums(folder: Path) -> None:
 
 
 def _find_item(folder: Path, item: str) -> Path:
-    """Return the absolute path of a step's item, after checking that it is as it was written."""
+    """Return the absolute path of a step's item, after checking that it is as it was written.
+
+    Raises:
+      DamagedCheckpointError: if it isn't, or holds anything but plain files and folders.
+    """
     if not has_item(folder, item):
         raise DamagedCheckpointError(
             f"{folder} holds no {item!r} item: it is not a whole colorjax checkpoint."
         )
+    _check_plain(folder / item)
     _verify_checksums(folder, item)
     return (folder / item).absolute()
+
+
+def _check_plain(item: Path) -> None:
+    """Check that an item can't lead out of itself, nor make its reader wait for ever.
+
+    Raises:
+      DamagedCheckpointError: naming the first link, pipe, device or socket in it.
+    """
+    for path in [item, *item.rglob("*")]:  # which follows no links
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            raise DamagedCheckpointError(_link_message(path))
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise DamagedCheckpointError(f"{path} is no plain file: a checkpoint has no others.")
+
+
+def _link_message(path: Path) -> str:
+    return f"{path} is a link, which a model's folder may not hold: put the file itself there."
 
 
 @contextmanager
@@ -233,15 +268,21 @@ def _verify_checksums(folder: Path, item: str) -> None:
       DamagedCheckpointError: naming the first file that is missing or not as it was written.
     """
     path = folder / CHECKSUMS
+    if path.is_symlink():
+        raise DamagedCheckpointError(_link_message(path))
     if not path.is_file():
         return
     try:
         sums = json.loads(path.read_text()).items()
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path} is damaged: restore it from a copy.") from error
     for name, expected in sums:
         file = folder / name
-        if name.startswith(f"{item}/") and not (file.is_file() and _sha256(file) == expected):
+        if not name.startswith(f"{item}/"):
+            continue
+        if ".." in PurePath(name).parts:
+            raise DamagedCheckpointError(f"{path} names {name!r}, which lies outside of {folder}.")
+        if not (file.is_file() and _sha256(file) == expected):
             raise DamagedCheckpointError(
                 f"{file} is missing or not as it was written: the checkpoint is damaged."
             )
@@ -290,6 +331,26 @@ def _check_fit(path: Path, found: Any, expected: Any) -> None:
             )
     for name in found_shapes.keys() - expected_shapes.keys():
         raise UserError(f"{path} doesn't fit the network, which has no {name}.")
+
+
+def _check_size(path: Path, found: Any, expected: Any) -> None:
+    """Check that an item's files can hold its arrays, before memory is taken for these.
+
+    Raises:
+      UserError: if they can't.
+    """
+    for leaf in jax.tree.leaves(found):
+        chunk = leaf.storage.chunk_shape if leaf.storage else ()
+        if math.prod(chunk or ()) > max(1, math.prod(leaf.shape)):
+            raise UserError(f"{path}: {leaf.name} lies in pieces that are larger than itself.")
+    leaves = jax.tree.leaves(expected)
+    declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if declared > max(_ALWAYS_TAKEN, _DENSEST * held):
+        raise UserError(
+            f"{path} declares {declared / 2**30:,.1f} GiB of numbers, which its files of "
+            f"{held / 2**20:,.1f} MiB can't hold: take the model from another place."
+        )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

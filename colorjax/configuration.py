@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from colorjax.errors import UserError
 from colorjax.files import write_whole
 
 CONFIG_FILE = "config.json"
+_LARGEST_CONFIG = 2**20  # bytes; a recipe's takes some kilobytes
 
 # What may differ when a run is resumed: it changes how long and where, not what is trained.
 _FREE_TO_CHANGE = re.compile(
@@ -20,6 +22,13 @@ _FREE_TO_CHANGE = re.compile(
     r"|on_nonfinite|nonfinite_limit"
     r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
 )
+
+# What decides how much memory is taken: also checked of a model that comes from elsewhere.
+_SIZES = {
+    "image_size": (1, 8192),
+    "batch_size": (1, 2**20),
+    "data.garden_images": (1, 10**7),
+}
 
 _RANGES = {
     "data.horizontal_flip": (0.0, 1.0),
@@ -86,15 +95,23 @@ def read_config(folder: Path) -> ConfigDict:
     """Return the config of a run's or a model's folder.
 
     Raises:
-      UserError: if the folder holds none, or a damaged one.
+      UserError: if the folder holds none, or one that is damaged or asks for absurd sizes.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"{folder} is no colorjax run or model: it has no {CONFIG_FILE}.")
+    if path.is_symlink():
+        raise UserError(f"{path} is a link: put the file itself there.")
     try:
-        return ConfigDict(_with_tuples(json.loads(path.read_text())))
-    except (ValueError, TypeError, AttributeError) as error:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError("too large for a config")
+        config = ConfigDict(_with_tuples(json.loads(path.read_text())))
+        _check_numbers(_flatten(config), _SIZES)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: restore it from a copy.") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}.") from error
+    return config
 
 
 def check_resumable(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
@@ -119,14 +136,23 @@ def check_ranges(config: ConfigDict) -> None:
       UserError: naming the first field that is out of range.
     """
     flat = _flatten(config)
-    for field, (lowest, highest) in _RANGES.items():
-        if not lowest <= flat[field] <= highest:
-            raise UserError(
-                f"config.{field}={flat[field]}: give a number from {lowest} to {highest}."
-            )
+    _check_numbers(flat, _SIZES | _RANGES)
     for field, choices in _CHOICES.items():
         if flat[field] not in choices:
             raise UserError(f"config.{field}={flat[field]!r}: choose {' or '.join(choices)}.")
+
+
+def _check_numbers(flat: dict[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check the numbers of a flattened config, those that it has.
+
+    Raises:
+      UserError: naming the first field that is out of its range.
+    """
+    for field, (lowest, highest) in ranges.items():
+        if field in flat and not lowest <= flat[field] <= highest:
+            raise UserError(
+                f"config.{field}={flat[field]}: give a number from {lowest} to {highest}."
+            )
 
 
 def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -44,6 +44,7 @@ def load_split(
     fields = config.data.copy_and_resolve_references()
     fields.source = name_source(config, source, split)
     fields.load_size, fields.crop_size = (), 0
+    fields.cache_dir = ""  # where to write is not for a model to say, which may be anybody's
     is_trained_on = fields.source == config.data.source
     if not is_trained_on:
         fields.tfds_split = ""

@@ -35,7 +35,7 @@ def create_networks(config: ConfigDict) -> Networks:
         has_critic = bool(config.critic.name)
         critic = create_critic(config.critic, config.dtype) if has_critic else None
         size = int(config.image_size)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         problem = str(error).strip("\"'").splitlines()[0]
         raise UserError(f"The config is not that of a colorjax model: {problem}.") from error
     check_image_size(size, generator.stride)
@@ -60,6 +60,8 @@ def check_image_size(image_size: int, stride: int) -> None:
     Raises:
       UserError: if it can't.
     """
+    if stride > 2**16:
+        raise UserError("The config's generator halves pictures too often: give it fewer layers.")
     if image_size < stride or image_size % stride:
         raise UserError(
             f"config.image_size={image_size} doesn't suit the generator: give a multiple of "
@@ -86,5 +88,14 @@ def _shapes(network: nn.Module, size: int, channels: int) -> Any:
     def init(key: jax.Array, picture: jax.Array) -> Any:
         return network.init({"params": key, "dropout": key}, picture, train=False)
 
-    variables = jax.eval_shape(init, key, picture)
+    try:
+        variables = jax.eval_shape(init, key, picture)
+    except UserError:
+        raise
+    except Exception as error:  # whatever Flax and JAX make of a network that can't be
+        problem = (str(error).splitlines() or [""])[0].strip(" .")
+        raise UserError(
+            f"The config's network can't be built ({type(error).__name__}: {problem}): give it "
+            "other options."
+        ) from error
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

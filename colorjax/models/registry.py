@@ -34,6 +34,8 @@ CRITICS: dict[str, type[nn.Module]] = {
     "patchgan": PatchGAN,
     "wgan": WGANCritic,
 }
+MOST_OPTIONS = 64  # entries of an option such as widths
+LARGEST_OPTION = 2**16  # of any number; a model from elsewhere may ask for anything
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -68,14 +70,28 @@ def _create(
         raise UserError(f"config.{kind}.name is {name!r}: choose one of {', '.join(registry)}.")
     if dtype not in DTYPES:
         raise UserError(f"config.dtype is {dtype!r}: choose one of {', '.join(DTYPES)}.")
-    known = {field.name for field in dataclasses.fields(registry[name])}
+    # Flax's own fields, and those that are given below.
+    reserved = {"parent", "name", "dtype", *options}
+    known = {field.name for field in dataclasses.fields(registry[name])} - reserved
     for field, value in fields.items():
         if field == "name" or value in ((), [], "", None):
             continue
         if field == "widths" and min(value) < 1:
             raise UserError(f"config.{kind}.widths={tuple(value)}: give positive numbers.")
+        if _is_absurd(value):
+            raise UserError(
+                f"config.{kind}.{field} is too large: give numbers up to {LARGEST_OPTION}, at most "
+                f"{MOST_OPTIONS} of them."
+            )
         if field not in known:
             raise UserError(f"config.{kind}.{field} does not apply to {name}: leave it empty.")
         # A config read back from JSON has lists where Flax needs hashable tuples.
         options[field] = tuple(value) if isinstance(value, list) else value
     return registry[name](dtype=DTYPES[dtype], **options)
+
+
+def _is_absurd(value: Any) -> bool:
+    """Return whether an option would make a network that nobody could build or hold."""
+    values = value if isinstance(value, list | tuple) else (value,)
+    numbers = [each for each in values if isinstance(each, int | float)]
+    return len(values) > MOST_OPTIONS or any(abs(each) > LARGEST_OPTION for each in numbers)

@@ -320,7 +320,7 @@ class Run:
         restored = self.store.restore_newest(self._abstract_state)
         if restored is not None:
             self.state, progress = restored
-            fresh, self.host = self.host, HostState(**progress)
+            fresh, self.host = self.host, HostState.read(progress, self.workdir)
             self.host.check_same_data(fresh, self.workdir)
             last_epoch = max(self.host.step - 1, 0) // self.steps_per_epoch
             check_past_phases(self.workdir, self.phases, last_epoch)

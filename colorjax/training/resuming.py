@@ -5,6 +5,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -44,6 +45,21 @@ class HostState:
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     skipped_updates: int = 0
     skipped_in_a_row: int = 0
+
+    @classmethod
+    def read(cls, progress: dict[str, Any], workdir: Path) -> "HostState":
+        """Return what a checkpoint's `progress` holds.
+
+        Raises:
+          UserError: if that isn't what this version saves.
+        """
+        try:
+            return cls(**progress)
+        except TypeError as error:
+            raise UserError(
+                f"The checkpoints in {workdir} are not of this version of colorjax: name another "
+                "--workdir."
+            ) from error
 
     def add(self, values: dict[str, float]) -> None:
         """Add one step's metrics to the epoch's."""
