@@ -68,7 +68,7 @@ def paint(
     """
     if look.palette:
         ab = look.palette.steer(ab, square_lightness(photo, len(ab)))
-    field = _create_field(photo, ab * np.float32(look.saturation), look, hints)
+    field = create_field(photo, ab * np.float32(look.saturation), look, hints)
     return join_lightness(photo.pixels, field, lightness)
 
 
@@ -83,7 +83,10 @@ def square_lightness(photo: Photo, size: int) -> np.ndarray:
     return np.asarray(_lightness(squash(photo, size)))
 
 
-def _create_field(photo: Photo, ab: np.ndarray, look: Look, hints: Sequence[Hint]) -> ColorField:
+def create_field(
+    photo: Photo, ab: np.ndarray, look: Look, hints: Sequence[Hint] = ()
+) -> ColorField:
+    """Return small ab (S, S, 2) as a field that can be evaluated at the photo's size."""
     if look.upsample == "bicubic" and not hints:
         return ColorField(ab)
     side = working_size(len(ab))

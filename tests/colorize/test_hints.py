@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from colorjax import Colorizer
-from colorjax.colorize.hints import Hint, check_hints, parse_hint, spread_hints
+from colorjax import Colorizer, Hint
+from colorjax.colorize.hints import check_hints, parse_hint, spread_hints
 from colorjax.errors import UserError
 
 RED, BLUE = "#c03028", "#3050c0"
