@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import chex
 import jax
@@ -12,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from small_networks import register_small_networks
 from test_loop import read_lines, read_state, train_until_stopped
-from test_objectives import SmallGenerator, create_small_parts
+from test_objectives import create_small_parts
 
 from colorjax import data
 from colorjax.errors import TrainingError, UserError
-from colorjax.models import registry
 from colorjax.training import loop, objectives
 from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step
@@ -45,21 +44,13 @@ class Poisoned(objectives.Reconstruction):
         return super().update(parts, state, example, key)
 
 
-class FewLayers(SmallGenerator):
-    """A generator that a config can name and that compiles in a moment."""
-
-    output_channels: int = 2
-    dtype: Any = jnp.float32
-    stride = 1
-
-
 @pytest.fixture
 def poisoned(tiny_config, monkeypatch) -> ConfigDict:
     """Two epochs of four steps, of which the bad ones are still to be named."""
     monkeypatch.setitem(objectives.OBJECTIVES, "poisoned", Poisoned)
-    monkeypatch.setitem(registry.GENERATORS, "few_layers", FewLayers)
+    register_small_networks(monkeypatch.setitem)
     tiny_config.phase_order = ("pretraining",)
-    tiny_config.generator = ConfigDict({"name": "few_layers"})
+    tiny_config.generator = ConfigDict({"name": "small"})
     tiny_config.critic.name = ""
     fields = {"objective": "poisoned", "epochs": 2, "loss": "squared", "bad_steps": ()}
     tiny_config.phases.pretraining = ConfigDict(fields)
