@@ -35,10 +35,11 @@ _COLUMNS = {
 }
 _PROTOCOL = (
     "Pictures squashed bicubically to the model's training size, RGB in [0, 1], means over "
-    "pictures; SSIM with a Gaussian window of sigma 1.5, colourfulness by Hasler and Suesstrunk. "
-    "grey: the uncoloured picture; constant: the mean a and b of these pictures painted "
-    "everywhere. L1 is taken on each model's own normalised target, the GAN loss with its own "
-    "critic: compare neither between codecs or objectives."
+    "pictures; a model that predicts RGB is measured with its own lightness. SSIM with a Gaussian "
+    "window of sigma 1.5, colourfulness by Hasler and Suesstrunk. grey: the uncoloured picture; "
+    "constant: the mean a and b of these pictures painted everywhere. L1 is taken on each model's "
+    "own normalised target, the GAN loss with its own critic: compare neither between codecs or "
+    "objectives."
 )
 
 

@@ -49,16 +49,22 @@ def frozen_mask(params: Any, prefixes: Iterable[str]) -> Any:
     """
     prefixes = tuple(prefixes)
     modules = {
-        path: torchvision_name(path[1:-1]) if path[0] == ENCODER else ""
+        path: torchvision_name(path[1:-1]) if path[0] == ENCODER else None
         for path in (_keys(path) for path, _ in jax.tree.leaves_with_path(params))
     }
+    names = [name for name in modules.values() if name is not None]
     for prefix in prefixes:
-        if not any(is_frozen(name, (prefix,)) for name in modules.values()):
+        if not any(is_frozen(name, (prefix,)) for name in names):
             raise UserError(
                 f"config.generator.frozen has {prefix!r}, which names no layer of this "
                 'generator\'s encoder: give the start of a name such as "layer1.0.conv1".'
             )
-    return jax.tree.map_with_path(lambda path, _: is_frozen(modules[_keys(path)], prefixes), params)
+
+    def is_frozen_leaf(path: tuple[Any, ...], _: Any) -> bool:
+        name = modules[_keys(path)]
+        return name is not None and is_frozen(name, prefixes)
+
+    return jax.tree.map_with_path(is_frozen_leaf, params)
 
 
 def trainable_labels(params: Any, prefixes: Iterable[str]) -> Any:

@@ -28,7 +28,9 @@ NORM_TENSORS = {
 }
 
 
-def load_encoder(source: str, params: Any, batch_stats: Any) -> tuple[Any, Any]:
+def load_encoder(
+    source: str, params: Any, batch_stats: Any, *, running_norms: bool = True
+) -> tuple[Any, Any]:
     """Return a generator's variables with those of its encoder read from a file.
 
     A first convolution over RGB is summed over its filters for an encoder of one channel.
@@ -38,13 +40,16 @@ def load_encoder(source: str, params: Any, batch_stats: Any) -> tuple[Any, Any]:
       source: FILE.npz, FILE.safetensors, or hf://OWNER/NAME[/FILE] (FILE: model.safetensors).
       params: the generator's parameters or their shapes.
       batch_stats: its batch statistics or their shapes.
+      running_norms: whether the encoder's norms use their running statistics in training too. Of
+        norms that are folded into the convolutions the batch's statistics would undo what is left.
 
     Returns:
       Trees like the two given: NumPy arrays in the encoder, all else as it was.
 
     Raises:
       UserError: if the generator has no encoder, the file can't be had or read, or one of its
-        tensors is missing, misshapen or not finite.
+        tensors is missing, misshapen or not finite, or if its norms are folded and
+        `running_norms` is false.
     """
     if ENCODER not in params:
         raise UserError(
@@ -54,6 +59,12 @@ def load_encoder(source: str, params: Any, batch_stats: Any) -> tuple[Any, Any]:
     encoder = {"params": params[ENCODER], "batch_stats": batch_stats[ENCODER]}
     with open_weights(source) as file:
         folded = not any(name.endswith(".running_mean") for name in file.names)
+        if folded and not running_norms:
+            raise UserError(
+                f"{source} has its batch norms folded into the convolutions, which the batch's "
+                "statistics would undo: set config.generator.running_norms=True (resnet_unet), or "
+                "take a file with norms."
+            )
         if not folded and "conv1.bias" in file.names and "bias" not in params[ENCODER]["conv1"]:
             raise UserError(
                 f"{source} has biases on its convolutions, for which this encoder has no place: "

@@ -1,9 +1,11 @@
 """From a config's names and numbers to phases, networks and optimisers."""
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from colorjax.errors import UserError
@@ -23,17 +25,18 @@ class Phase:
     first_epoch: int
     epochs: int
 
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch that belongs to it."""
-        return self.first_epoch + self.epochs - 1
+    def updates(self, optimizer: str) -> int:
+        """Return how many updates `generator_optimizer` or `critic_optimizer` makes a batch."""
+        is_generator = optimizer == "generator_optimizer"
+        return self.objective.generator_steps if is_generator else self.objective.critic_steps
 
 
 def create_phases(config: ConfigDict) -> tuple[Phase, ...]:
     """Return the phases of a run in their order, those without epochs left out.
 
     Raises:
-      UserError: if a phase isn't defined, or there is nothing to train.
+      UserError: if a phase isn't defined, there is nothing to train, or several phases are to
+        stop early.
     """
     phases: list[Phase] = []
     first_epoch = 0
@@ -49,6 +52,11 @@ def create_phases(config: ConfigDict) -> tuple[Phase, ...]:
             first_epoch += fields.epochs
     if not phases:
         raise UserError("No phase of this config has an epoch: set config.phases.*.epochs.")
+    if config.get("patience") and len(phases) > 1:
+        raise UserError(
+            f"config.patience={config.patience} is for a run of one phase, and this has "
+            f"{len(phases)}: set it to 0, or the others' epochs."
+        )
     return tuple(phases)
 
 
@@ -76,36 +84,43 @@ def create_parts(
     """
     phase = phase or phases[0]
     networks = create_networks(config)
-    counts = {each.name: each.epochs * steps_per_epoch for each in phases}
-    sharing = [each for each in phases if _shares(config, each, phase, "generator_optimizer")]
-    generator_updates = sum(counts[each.name] * each.objective.generator_steps for each in sharing)
-    sharing = [each for each in phases if _shares(config, each, phase, "critic_optimizer")]
-    critic_updates = sum(counts[each.name] * each.objective.critic_steps for each in sharing)
-    generator_optimizer = make_optimizer(
-        _optimizer_fields(config, phase, "generator_optimizer"),
-        generator_updates,
-        frozen_prefixes(networks.generator),
-    )
-    critic_optimizer = make_optimizer(
-        _optimizer_fields(config, phase, "critic_optimizer"), critic_updates
-    )
+
+    def create_optimizer(name: str, frozen: tuple[str, ...] = ()) -> optax.GradientTransformation:
+        sharing = _sharing_phases(config, phases, phase, name)
+        updates = sum(each.epochs * steps_per_epoch * each.updates(name) for each in sharing)
+        return make_optimizer(config.phases[phase.name].get(name, config[name]), updates, frozen)
+
+    frozen = frozen_prefixes(networks.generator)
     return Parts(
         networks.codec,
         networks.generator,
-        generator_optimizer,
+        create_optimizer("generator_optimizer", frozen),
         networks.critic,
-        critic_optimizer if networks.critic else None,
+        create_optimizer("critic_optimizer") if networks.critic else None,
         config.ema_decay,
         steps_per_epoch,
     )
 
 
-def has_own_optimizer(config: ConfigDict, phase: Phase, name: str) -> bool:
-    """Return whether a phase says what its `generator_optimizer` or `critic_optimizer` is.
+def begins_anew(config: ConfigDict, phases: tuple[Phase, ...], phase: Phase, name: str) -> bool:
+    """Return whether a phase drops the state that an optimiser has from the phase before.
 
-    Such an optimiser begins anew with the phase; the others' state carries on through them all.
+    It does if either has a `generator_optimizer` (or `critic_optimizer`, the `name`) of its own.
     """
-    return name in config.phases[phase.name]
+    first = _sharing_phases(config, phases, phase, name)[0]
+    return phase is first and phase is not phases[0]
+
+
+def _sharing_phases(
+    config: ConfigDict, phases: tuple[Phase, ...], phase: Phase, name: str
+) -> tuple[Phase, ...]:
+    """Return the phases, one after the other, that go through one optimiser with `phase`."""
+
+    def owner(each: Phase) -> str:
+        return each.name if name in config.phases[each.name] else ""
+
+    groups = (tuple(group) for _, group in itertools.groupby(phases, owner))
+    return next(group for group in groups if phase in group)
 
 
 def check_optimizers(parts: Parts, state: TrainState, phase: str) -> None:
@@ -125,13 +140,3 @@ def check_optimizers(parts: Parts, state: TrainState, phase: str) -> None:
             f"The optimisers of config.phases.{phase} are of another kind than the first phase's: "
             "give both the same name and gradient_clip."
         )
-
-
-def _optimizer_fields(config: ConfigDict, phase: Phase, name: str) -> ConfigDict:
-    return config.phases[phase.name].get(name, config[name])
-
-
-def _shares(config: ConfigDict, one: Phase, other: Phase, name: str) -> bool:
-    """Return whether two phases go through one optimiser's schedule."""
-    own = [has_own_optimizer(config, phase, name) for phase in (one, other)]
-    return one.name == other.name or not any(own)

@@ -19,10 +19,10 @@ from colorjax.files import create_folder
 from colorjax.training import reporting
 from colorjax.training.assembly import (
     Phase,
+    begins_anew,
     check_optimizers,
     create_parts,
     create_phases,
-    has_own_optimizer,
     phase_at,
 )
 from colorjax.training.batches import RunPictures
@@ -135,13 +135,14 @@ class Run:
             self.log.close()
 
     def _begin_phase(self, phase: Phase) -> None:
-        """At a phase's first step, begin anew those optimisers that are the phase's own."""
+        """At a phase's first step, begin anew the optimisers that don't carry on into it."""
         if self.host.step == phase.first_epoch * self.steps_per_epoch:
+            begins = partial(begins_anew, self.config, self.phases, phase)
             state = restart_optimizers(
                 self.parts[phase.name],
                 self.state,
-                generator=has_own_optimizer(self.config, phase, "generator_optimizer"),
-                critic=has_own_optimizer(self.config, phase, "critic_optimizer"),
+                generator=begins("generator_optimizer"),
+                critic=begins("critic_optimizer"),
             )
             self.state = parallel.replicate(state, self.mesh)
 
@@ -289,9 +290,14 @@ class Run:
             self.store.save_best(self.host.step, networks)
 
     def _networks(self) -> dict[str, Any]:
-        """Return what is evaluated and shipped."""
+        """Return what is evaluated and shipped; a critic only once it has been trained."""
         networks = {"generator": self.state.inference_variables}
-        if self.state.critic is not None:
+        has_judged = any(
+            phase.objective.critic_steps
+            and self.host.step > phase.first_epoch * self.steps_per_epoch
+            for phase in self.phases
+        )
+        if has_judged and self.state.critic is not None:
             networks["critic"] = self.state.critic.variables
         return networks
 
@@ -305,7 +311,8 @@ class Run:
             self._say(f"starting from the weights and optimisers of {self.config.init_from}")
             return read_initial_state(self.config.init_from, self._abstract_state)
         if self.config.pretrained:
-            state = read_pretrained_encoder(self.config.pretrained, state)
+            generator = self.parts[self.phases[0].name].generator
+            state = read_pretrained_encoder(self.config.pretrained, generator, state)
             self._say(f"starting from the encoder's weights in {self.config.pretrained}")
         return parallel.replicate(state, self.mesh)
 

@@ -7,6 +7,17 @@ import optax
 
 from colorjax.errors import UserError
 from colorjax.models.frozen import trainable_labels
+from colorjax.ranges import Range, check_numbers
+
+_RANGES = {
+    "learning_rate": Range(0.0),
+    "warmup_steps": Range(0),
+    "b1": Range(0.0, 1.0, excluded=1.0),
+    "b2": Range(0.0, 1.0, excluded=1.0),
+    "eps": Range(0.0, excluded=0.0),
+    "weight_decay": Range(0.0),
+    "gradient_clip": Range(0.0),
+}
 
 
 def make_optimizer(
@@ -21,8 +32,10 @@ def make_optimizer(
         holds no state; see `models.frozen`.
 
     Raises:
-      UserError: for an unknown name or schedule, or a prefix that names nothing.
+      UserError: for an unknown name or schedule, a number out of its range, or a prefix that
+        names nothing.
     """
+    check_numbers(fields, _RANGES, "config.*_optimizer.")
     schedule = make_schedule(fields, updates)
     adam = {"b1": fields.b1, "b2": fields.b2, "eps": fields.eps}
     optimizers: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -30,7 +43,9 @@ def make_optimizer(
         "adamw": lambda: optax.adamw(schedule, **adam, weight_decay=fields.weight_decay),
     }
     if fields.name not in optimizers:
-        raise UserError(f"Unknown optimizer {fields.name!r}: choose {' or '.join(optimizers)}.")
+        raise UserError(
+            f"config.*_optimizer.name is {fields.name!r}: choose {' or '.join(optimizers)}."
+        )
     optimizer = optimizers[fields.name]()
     if fields.gradient_clip:
         optimizer = optax.chain(optax.clip_by_global_norm(fields.gradient_clip), optimizer)
@@ -60,5 +75,8 @@ def make_schedule(fields: Any, updates: int) -> optax.Schedule:
         ),
     }
     if fields.schedule not in schedules:
-        raise UserError(f"Unknown schedule {fields.schedule!r}: choose {', '.join(schedules)}.")
+        raise UserError(
+            f"config.*_optimizer.schedule is {fields.schedule!r}: choose one of "
+            f"{', '.join(schedules)}."
+        )
     return schedules[fields.schedule]()

@@ -23,6 +23,7 @@ _PLOTS = {
         "validation/wasserstein",
         "train/gradient_penalty",
     ),
+    "critic's accuracy": ("train/critic_accuracy", "validation/critic_accuracy"),
     "PSNR (dB)": ("validation/psnr",),
 }
 
@@ -125,15 +126,21 @@ def format_time(seconds: float) -> str:
 
 
 def draw_plots(workdir: Path) -> None:
-    """Draw losses and PSNR by epoch, from `metrics.jsonl` into `plots/losses.png`."""
+    """Draw losses and PSNR by epoch, from `metrics.jsonl` into `plots/losses.png`.
+
+    What the run has no figures of is left out.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "validation/psnr" in line]
-    figure = Figure(figsize=(4 * len(_PLOTS), 3.5), layout="constrained")
+    reported = {name for line in lines for name in line}
+    plots = {title: names for title, names in _PLOTS.items() if reported.intersection(names)}
+    figure = Figure(figsize=(4 * len(plots), 3.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(figure.subplots(1, len(_PLOTS)), _PLOTS.items(), strict=True):
+    row = figure.subplots(1, len(plots), squeeze=False)[0]
+    for axes, (title, names) in zip(row, plots.items(), strict=True):
         for name in names:
             points = [(line["epoch"], line[name]) for line in lines if name in line]
             if points:
@@ -142,10 +149,7 @@ def draw_plots(workdir: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(0.5, lines[-1]["epoch"] + 0.5)
         axes.grid(alpha=0.3)
-        if axes.has_data():
-            axes.legend(fontsize="small")
-        else:
-            axes.set_axis_off()
+        axes.legend(fontsize="small")
     write_whole(workdir / "plots" / "losses.png", figure.savefig)
 
 

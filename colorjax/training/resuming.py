@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration
@@ -166,11 +167,12 @@ def read_initial_state(source: str, abstract: TrainState) -> TrainState:
     return restart_schedules(state)
 
 
-def read_pretrained_encoder(source: str, state: TrainState) -> TrainState:
+def read_pretrained_encoder(source: str, generator: nn.Module, state: TrainState) -> TrainState:
     """Return the state with the generator's encoder as a file of weights has it.
 
     Args:
       source: see `models.pretrained.load_encoder`.
+      generator: the module.
       state: before the first step.
 
     Raises:
@@ -179,6 +181,11 @@ def read_pretrained_encoder(source: str, state: TrainState) -> TrainState:
     from colorjax.models.pretrained import load_encoder
 
     before = state.generator
-    params, batch_stats = load_encoder(source, before.params, before.batch_stats)
-    generator = before.replace(params=params, batch_stats=batch_stats)
-    return start_average(state.replace(generator=generator))
+    params, batch_stats = load_encoder(
+        source,
+        before.params,
+        before.batch_stats,
+        running_norms=getattr(generator, "running_norms", False),
+    )
+    loaded = before.replace(params=params, batch_stats=batch_stats)
+    return start_average(state.replace(generator=loaded))

@@ -40,7 +40,7 @@ def test_labels_say_what_the_mask_says():
     assert labels["encoder"]["layer1_0"]["downsample_1"] == {"scale": "frozen"}
 
 
-@pytest.mark.parametrize("prefix", ["layer2", "bn1", "layer1.0.conv", "encoder"])
+@pytest.mark.parametrize("prefix", ["layer2", "bn1", "layer1.0.conv", "encoder", ""])
 def test_a_prefix_of_nothing_is_an_error(prefix):
     with pytest.raises(UserError, match=rf"config\.generator\.frozen has '{prefix}'"):
         frozen_mask(PARAMS, ("conv1", prefix))

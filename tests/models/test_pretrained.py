@@ -41,6 +41,15 @@ def save(tensors: dict[str, np.ndarray], path: Path) -> Path:
     return path
 
 
+def test_folded_norms_want_running_statistics(tensors, tmp_path):
+    folded = {name: tensor for name, tensor in tensors.items() if "running" not in name}
+    path = save(folded, tmp_path / "folded.npz")
+    shapes = variable_shapes(SMALL)
+    variables = [{"encoder": shapes[kind]} for kind in ("params", "batch_stats")]
+    with pytest.raises(UserError, match=r"set config\.generator\.running_norms=True"):
+        load_encoder(str(path), *variables, running_norms=False)
+
+
 @pytest.mark.parametrize("name", ["weights.npz", "weights.safetensors"])
 def test_each_tensor_is_found_where_flax_wants_it(name, tensors, tmp_path):
     variables = load(SMALL, save(tensors, tmp_path / name))

@@ -346,6 +346,57 @@ def test_a_frozen_pretrained_encoder_stays_as_its_file_has_it(tiny_config, tmp_p
     assert (3, 3, 64, 64) in held
 
 
+def test_phases_share_an_optimizer_while_none_has_its_own(tiny_config):
+    fields = tiny_config.phases.pretraining.to_dict()
+    own = tiny_config.generator_optimizer.copy_and_resolve_references()
+    names = ("a", "b", "c", "d", "e")
+    tiny_config.phase_order = names
+    tiny_config.phases = ConfigDict({name: dict(fields) for name in names})
+    tiny_config.phases.c.generator_optimizer = own
+    phases = loop.create_phases(tiny_config)
+    anew = [loop.begins_anew(tiny_config, phases, phase, "generator_optimizer") for phase in phases]
+    assert anew == [False, False, True, True, False]
+    # Each schedule ends where its optimiser does: the rate is 0 after the last of its updates.
+    tiny_config.generator_optimizer.schedule = own.schedule = "linear"
+    for phase, updates in zip(phases, (8, 8, 4, 8, 8), strict=True):
+        parts = loop.create_parts(tiny_config, phases, 4, phase)
+        rates = [rate_after(parts.generator_optimizer, count) for count in (updates - 1, updates)]
+        assert rates[0] > rates[1] == 0.0
+
+
+def rate_after(optimizer: optax.GradientTransformation, updates: int) -> float:
+    """Return how far a parameter moves once the optimiser has made so many updates."""
+    state = optimizer.init(0.0)
+    state = jax.tree.map(lambda x: np.int32(updates) if x.dtype == np.int32 else x, state)
+    return abs(float(optimizer.update(1.0, state, 0.0)[0]))
+
+
+def test_moments_of_an_earlier_run_are_kept_where_the_first_phase_has_its_own(whole_run, tmp_path):
+    config, whole = whole_run
+    config = config.copy_and_resolve_references()
+    config.init_from = str(whole)
+    config.phases.pretraining.generator_optimizer = config.generator_optimizer
+    assert train_until_stopped(config, tmp_path / "run", 0) == 143
+    moments = read_state(tmp_path / "run", 1).generator.opt_state
+    before = read_state(whole, 8).generator.opt_state
+    counts = [
+        int(optax.tree.get(state, "count", filtering=_is_adam)) for state in (before, moments)
+    ]
+    assert counts == [12, 13]
+
+
+def test_early_stopping_is_for_a_run_of_one_phase(tiny_config, tmp_path):
+    tiny_config.patience = 3
+    with pytest.raises(UserError, match=r"config\.patience=3 is for a run of one phase"):
+        loop.train(tiny_config, tmp_path / "run")
+
+
+def test_a_critic_is_kept_once_it_has_been_trained(whole_run):
+    _, workdir = whole_run
+    assert not checkpoint.has_item(workdir / "steps/4", "critic")
+    assert checkpoint.has_item(workdir / "steps/8", "critic")
+
+
 def test_optimizers_of_two_kinds_in_two_phases_are_an_error(tiny_config, tmp_path):
     own = tiny_config.generator_optimizer.copy_and_resolve_references()
     own.gradient_clip = 1.0

@@ -100,8 +100,9 @@ class Adversarial:
     ) -> tuple[NetworkState, Metrics]:
         critic, critic_state = _critic_of(parts, state)
         generate_key, critic_key = jax.random.split(key)
+        critic_key, noise_key = jax.random.split(critic_key)
         prediction, _ = generate(parts, state.generator, example[0], generate_key)
-        prediction = self._replace_by_noise(parts, state, prediction, example[1], critic_key)
+        prediction = self._replace_by_noise(parts, state, prediction, example[1], noise_key)
         real = parts.codec.critic_image(*example)
         fake = parts.codec.critic_image(example[0], prediction)
 
@@ -144,9 +145,8 @@ class Adversarial:
         if not self.noise_every_epochs:
             return prediction
         epoch = state.step // parts.steps_per_epoch + 1
-        noise_key = jax.random.fold_in(key, 1)
         noise = jax.random.uniform(
-            noise_key, target.shape, minval=jnp.min(target), maxval=jnp.max(target)
+            key, target.shape, minval=jnp.min(target), maxval=jnp.max(target)
         )
         return jnp.where(epoch % self.noise_every_epochs == 0, noise, prediction)
 
@@ -164,7 +164,7 @@ class GAN(Adversarial):
     def __post_init__(self) -> None:
         if self.loss not in losses.ADVERSARIAL_LOSSES:
             known = ", ".join(losses.ADVERSARIAL_LOSSES)
-            raise UserError(f"Unknown adversarial loss {self.loss!r}: choose one of {known}.")
+            raise UserError(f"config.phases.*.loss is {self.loss!r}: choose one of {known}.")
 
     def update(
         self, parts: Parts, state: TrainState, example: Example, key: jax.Array

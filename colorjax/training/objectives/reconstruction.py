@@ -29,7 +29,7 @@ class Reconstruction:
     def __post_init__(self) -> None:
         if self.loss not in losses.RECONSTRUCTION_LOSSES:
             known = ", ".join(losses.RECONSTRUCTION_LOSSES)
-            raise UserError(f"Unknown reconstruction loss {self.loss!r}: choose one of {known}.")
+            raise UserError(f"config.phases.*.loss is {self.loss!r}: choose one of {known}.")
 
     def update(
         self, parts: Parts, state: TrainState, example: Example, key: jax.Array
