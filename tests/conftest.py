@@ -20,6 +20,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# What commands decode doesn't go to the user's cache; matplotlib's list of fonts may stay there.
+_USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+os.environ.setdefault("MPLCONFIGDIR", str(_USERS_CACHE / "matplotlib"))
+_DECODED = tempfile.TemporaryDirectory(prefix="colorjax-decoded-")
+os.environ["XDG_CACHE_HOME"] = _DECODED.name
+
 
 @pytest.fixture
 def tiny_config(tmp_path: Path) -> ConfigDict:
