@@ -4,7 +4,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from colorjax.errors import UserError
 from colorjax.files import write_whole
+from colorjax.ranges import Range, check_numbers
 
 CONFIG_FILE = "config.json"
+LARGEST_SIDE = 8192  # pixels of a picture as it is loaded, cut out or shown to the networks
 _LARGEST_CONFIG = 2**20  # bytes; a recipe's takes some kilobytes
 
 # What may differ when a run is resumed: it changes how long and where, not what is trained.
@@ -25,22 +27,26 @@ _FREE_TO_CHANGE = re.compile(
 
 # What decides how much memory is taken: also checked of a model that comes from elsewhere.
 _SIZES = {
-    "image_size": (1, 8192),
-    "batch_size": (1, 2**20),
-    "data.garden_images": (1, 10**7),
+    "image_size": Range(1, LARGEST_SIDE),
+    "batch_size": Range(1, 2**20),
+    "data.garden_images": Range(1, 10**7),
 }
 
 _RANGES = {
-    "data.horizontal_flip": (0.0, 1.0),
-    "data.rotation": (0.0, 180.0),
-    "data.crop_size": (0, 10**5),
-    "steps_per_epoch": (0, 10**9),
-    "patience": (0, 10**6),
-    "nonfinite_limit": (1, 10**6),
-    "ema_decay": (0.0, 1.0),
-    "log_every_steps": (1, 10**9),
-    "sample_images": (1, 1000),
-    "checkpoint.keep": (1, 10**6),
+    "data.horizontal_flip": Range(0.0, 1.0),
+    "data.rotation": Range(0.0, 180.0),
+    "data.crop_size": Range(0, LARGEST_SIDE),
+    "data.threads": Range(1, 1000),
+    "data.prefetch": Range(0, 10**4),
+    "steps_per_epoch": Range(0, 10**9),
+    "patience": Range(0, 10**6),
+    "nonfinite_limit": Range(1, 10**6),
+    "ema_decay": Range(0.0, 1.0),
+    "log_every_steps": Range(1, 10**9),
+    "sample_images": Range(1, 1000),
+    "checkpoint.keep": Range(1, 10**6),
+    "checkpoint.keep_every_epochs": Range(0, 10**6),
+    "checkpoint.every_steps": Range(0, 10**9),
 }
 
 _CHOICES = {"on_nonfinite": ("stop", "skip")}
@@ -106,7 +112,7 @@ def read_config(folder: Path) -> ConfigDict:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError("too large for a config")
         config = ConfigDict(_with_tuples(json.loads(path.read_text())))
-        _check_numbers(_flatten(config), _SIZES)
+        check_numbers(_flatten(config), _SIZES)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: restore it from a copy.") from error
     except OSError as error:
@@ -136,23 +142,25 @@ def check_ranges(config: ConfigDict) -> None:
       UserError: naming the first field that is out of range.
     """
     flat = _flatten(config)
-    _check_numbers(flat, _SIZES | _RANGES)
+    check_numbers(flat, _SIZES | _RANGES)
+    check_load_size(flat["data.load_size"])
     for field, choices in _CHOICES.items():
         if flat[field] not in choices:
             raise UserError(f"config.{field}={flat[field]!r}: choose {' or '.join(choices)}.")
 
 
-def _check_numbers(flat: dict[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Check the numbers of a flattened config, those that it has.
+def check_load_size(load_size: Sequence[int]) -> None:
+    """Check the value of `config.data.load_size`.
 
     Raises:
-      UserError: naming the first field that is out of its range.
+      UserError: if it is neither empty nor a height and a width in pixels.
     """
-    for field, (lowest, highest) in ranges.items():
-        if field in flat and not lowest <= flat[field] <= highest:
-            raise UserError(
-                f"config.{field}={flat[field]}: give a number from {lowest} to {highest}."
-            )
+    sides = [side for side in load_size if isinstance(side, int) and 1 <= side <= LARGEST_SIDE]
+    if load_size and not len(load_size) == len(sides) == 2:
+        raise UserError(
+            f"config.data.load_size is {tuple(load_size)}: give (height, width) in pixels, each "
+            f"from 1 to {LARGEST_SIDE}, or () for the square image_size."
+        )
 
 
 def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -62,6 +62,27 @@ def test_folders_without_a_config_are_errors(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.threads", 0, "config.data.threads=0: give a number from 1 to"),
+        ("data.prefetch", -1, "config.data.prefetch=-1: give a number from 0 to"),
+        ("data.crop_size", 8193, "config.data.crop_size=8193: give a number from 0 to 8192"),
+        ("data.load_size", (16,), r"config.data.load_size is \(16,\): give \(height, width\)"),
+        ("data.load_size", (16, 0), r"config.data.load_size is \(16, 0\)"),
+        ("data.load_size", (16, 16.5), r"config.data.load_size is \(16, 16.5\)"),
+        ("data.load_size", (16, 8193), "each from 1 to 8192"),
+        ("ema_decay", float("nan"), "config.ema_decay=nan"),
+        ("checkpoint.every_steps", -1, "config.checkpoint.every_steps=-1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(tiny_config, field, value, message):
+    configuration.check_ranges(tiny_config)
+    tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        configuration.check_ranges(tiny_config)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("phases.adversarial.epochs", 9), ("checkpoint.keep", 5), ("data.cache_dir", "elsewhere")],
 )

@@ -48,8 +48,9 @@ def load_split(
     is_trained_on = fields.source == config.data.source
     if not is_trained_on:
         fields.tfds_split = ""
-    pictures = data.load_pictures(fields, size)
     is_validation_source = source is None and not is_trained_on
+    field = "validation_source" if is_validation_source else "source"
+    pictures = data.load_pictures(fields, size, "--data" if source else f"config.data.{field}")
     return pictures, data.split_indices(pictures, "all" if is_validation_source else split)
 
 

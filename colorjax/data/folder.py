@@ -38,7 +38,7 @@ class FolderSource:
         """
         self.root = Path(path).expanduser()
         if not self.root.exists():
-            raise UserError(f"There is no folder {path!r}: data.source takes folder:PATH.")
+            raise UserError(f"There is no folder {path!r}: folder:PATH takes one that there is.")
         if not self.root.is_dir():
             raise UserError(f"{path!r} is a file: folder:PATH takes the folder that holds it.")
         if not os.access(self.root, os.R_OK | os.X_OK):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from ml_collections import ConfigDict
 
+from colorjax.configuration import check_load_size
 from colorjax.data.cache import Skipped, open_cache
 from colorjax.data.sources import open_source
 from colorjax.data.splits import SPLITS, split_items
@@ -29,12 +30,15 @@ class Pictures:
     skipped: tuple[Skipped, ...]
 
 
-def load_pictures(data: ConfigDict, image_size: int) -> Pictures:
+def load_pictures(
+    data: ConfigDict, image_size: int, origin: str = "config.data.source"
+) -> Pictures:
     """Return the pictures of `data.source`, each squashed to `data.load_size` or to a square.
 
     Args:
       data: the fields of `configs.common.data`.
       image_size: the side in pixels of the square, where `data.load_size` is empty.
+      origin: the field or option that `data.source` was taken from, for errors.
 
     Raises:
       UserError: if the source is unknown, missing or holds no readable picture, if a field can't
@@ -43,7 +47,7 @@ def load_pictures(data: ConfigDict, image_size: int) -> Pictures:
     # Models trained before these fields were born have configs without them.
     shape = _load_shape(data.get("load_size", ()), image_size)
     rule = data.get("split_rule", "")
-    source = open_source(data)
+    source = open_source(data, origin)
     cached = open_cache(source, shape, data.cache_dir, data.threads)
     splits = split_items(cached.items, source.split_by, data.split_fractions, data.split_seed, rule)
     names = tuple(item.name for item in cached.items)
@@ -65,17 +69,13 @@ def load_validation_pictures(data: ConfigDict, image_size: int) -> Pictures:
     """
     fields = data.copy_and_resolve_references()
     fields.source, fields.tfds_split = data.validation_source, ""
-    return load_pictures(fields, image_size)
+    return load_pictures(fields, image_size, "config.data.validation_source")
 
 
 def _load_shape(load_size: Sequence[int], image_size: int) -> tuple[int, int]:
+    check_load_size(load_size)
     if not load_size:
         return image_size, image_size
-    if len(load_size) != 2 or min(load_size) < 1:
-        raise UserError(
-            f"data.load_size is {tuple(load_size)}: give (height, width) in pixels, or () for "
-            "the square image_size."
-        )
     height, width = load_size
     return height, width
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from colorjax import color
 from colorjax.data import augment
+from colorjax.errors import UserError
 
 Prepare = Callable[[jax.Array], jax.Array]
 TrainingPrepare = Callable[[jax.Array, jax.Array], jax.Array]
@@ -21,10 +22,17 @@ def make_prepare(data: ConfigDict, image_size: int) -> Prepare:
       image_size: the side of the squares that come out, in pixels.
 
     Returns:
-      A function of uint8 (B, H, W, 3) that gives rgb, float32 (B, image_size, image_size, 3).
+      A function of uint8 (B, H, W, 3) that gives rgb, float32 (B, image_size, image_size, 3). It
+      raises a UserError for pictures that are smaller than `crop_size` both ways.
     """
 
     def prepare(images: jax.Array) -> jax.Array:
+        height, width = images.shape[1:3]
+        if data.crop_size > max(height, width):
+            raise UserError(
+                f"config.data.crop_size={data.crop_size}: pictures are loaded at {height}x{width}, "
+                "so give less, or a larger config.data.load_size."
+            )
         if data.crop_size:
             images = augment.crop_or_pad(images, data.crop_size)
         return augment.resize(color.to_rgb(images), image_size)

@@ -41,8 +41,12 @@ class Source(Protocol):
         ...
 
 
-def open_source(data: ConfigDict) -> Source:
+def open_source(data: ConfigDict, origin: str = "config.data.source") -> Source:
     """Return the source that `data.source` names: `folder:PATH`, `tfds:NAME` or `garden`.
+
+    Args:
+      data: the fields of `configs.common.data`.
+      origin: the field or option that `data.source` was taken from, for errors.
 
     Raises:
       UserError: if there is no such source, or nothing in it.
@@ -60,7 +64,7 @@ def open_source(data: ConfigDict) -> Source:
 
         return TfdsSource(argument, data.tfds_dir, data.manual_dir, data.get("tfds_split", ""))
     raise UserError(
-        f"data.source is {data.source!r}, but a source is folder:PATH, tfds:NAME or garden."
+        f"{origin} is {data.source!r}, but a source is folder:PATH, tfds:NAME or garden."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorjax.data import load_pictures, split_indices
+from colorjax.data import load_pictures, load_validation_pictures, split_indices
 from colorjax.errors import UserError
 from configs import common
 
@@ -37,6 +37,14 @@ def test_ten_photos_have_all_three_splits(data, tmp_path):
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), split_indices(pictures, "all"))
     assert min(len(part) for part in parts) >= 1
     assert [skipped.name for skipped in pictures.skipped] == ["zzz.png"]
+
+
+def test_the_field_with_a_misspelt_source_is_named(data):
+    data.source, data.validation_source = "gardn", "foldr:photos"
+    with pytest.raises(UserError, match=r"config\.data\.source is 'gardn'"):
+        load_pictures(data, 8)
+    with pytest.raises(UserError, match=r"config\.data\.validation_source is 'foldr:photos'"):
+        load_validation_pictures(data, 8)
 
 
 def test_garden_is_divided_exactly(data):

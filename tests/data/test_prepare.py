@@ -8,6 +8,7 @@ from skimage import transform
 from colorjax import color
 from colorjax.data import make_prepare, make_training_prepare
 from colorjax.data.augment import random_horizontal_flip, rotate
+from colorjax.errors import UserError
 from configs import common
 
 KEY = jax.random.key(3)
@@ -56,6 +57,15 @@ def test_pictures_are_cut_and_then_resized(data, images, crop_size, columns):
     np.testing.assert_allclose(prepared, expected, atol=1e-5)
     trained = make_training_prepare(data, 10)(tall, KEY)
     np.testing.assert_array_equal(trained, prepared)
+
+
+def test_a_cut_larger_than_the_pictures_is_an_error(data, images):
+    tall = np.concatenate([images, images[:, :4]], axis=1)
+    data.crop_size = 17
+    with pytest.raises(UserError, match=r"config\.data\.crop_size=17: .* loaded at 16x12"):
+        make_prepare(data, 10)(tall)
+    data.crop_size = 16  # the narrower side is filled up
+    assert make_prepare(data, 10)(tall).shape == (16, 10, 10, 3)
 
 
 def test_rotation_comes_last_and_leaves_the_flips_as_they_were(data, images):

@@ -9,7 +9,7 @@ from colorjax.data.augment import random_horizontal_flip
 from colorjax.errors import UserError
 from colorjax.training.assembly import create_parts, create_phases, phase_at
 from colorjax.training.objectives import Reconstruction, create_objective
-from colorjax.training.optimizers import make_schedule
+from colorjax.training.optimizers import make_optimizer, make_schedule
 from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step, update_average
 from configs import common
@@ -123,6 +123,55 @@ def test_mistakes_in_phases_are_named(tiny_config):
     tiny_config.phase_order = ("pretraing",)
     with pytest.raises(UserError, match="'pretraing'"):
         create_phases(tiny_config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("generator_steps", 0),
+        ("critic_steps", 0),
+        ("reconstruction_weight", -1.0),
+        ("adversarial_weight", -0.1),
+        ("gradient_penalty_weight", float("nan")),
+        ("critic_gate", 1.5),
+        ("critic_gate", -0.1),
+        ("noise_every_epochs", -1),
+    ],
+)
+def test_an_objective_names_the_number_that_is_out_of_range(field, value):
+    fields = common.wgan_gp()
+    create_objective(fields)
+    fields[field] = value
+    with pytest.raises(UserError, match=rf"config\.phases\.\*\.{field}={value}: give a number"):
+        create_objective(fields)
+
+
+def test_an_unknown_objective_names_its_field():
+    with pytest.raises(UserError, match=r"config\.phases\.\*\.objective is 'wgan': choose one"):
+        create_objective({"objective": "wgan", "epochs": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("learning_rate", -1e-3, "learning_rate=-0.001: give a number of 0"),
+        ("learning_rate", float("inf"), "learning_rate=inf"),
+        ("b1", 1.0, "b1=1.0: give a number from 0.0 to 1.0, but not 1.0"),
+        ("b2", -0.1, "b2=-0.1"),
+        ("eps", 0.0, "eps=0.0: give a number of 0.0 or more, but not 0.0"),
+        ("weight_decay", -0.1, "weight_decay=-0.1"),
+        ("gradient_clip", -1.0, "gradient_clip=-1.0"),
+        ("warmup_steps", -1, "warmup_steps=-1"),
+        ("name", "sgd", "name is 'sgd': choose adam or adamw"),
+        ("schedule", "step", "schedule is 'step': choose one of constant"),
+    ],
+)
+def test_an_optimizer_names_the_field_that_is_wrong(field, value, message):
+    fields = common.optimizer()
+    make_optimizer(fields, 10)
+    fields[field] = value
+    with pytest.raises(UserError, match=r"config\.\*_optimizer\." + message):
+        make_optimizer(fields, 10)
 
 
 def test_pictures_that_the_generator_cannot_take_are_an_error(tiny_config):
