@@ -16,7 +16,9 @@ an average of the weights (decay 0.999) is what is validated and shipped; no fli
 divided its pictures by 255 twice, and so learnt from nearly black ones; this recipe doesn't.
 CelebA is for non-commercial research.
 
-Results are in docs/results.md.
+Result: `small`, three epochs on 6,750 faces: PSNR 26.2 dB on 900 others (grey 21.8,
+best constant colour 23.7), CIEDE2000 7.7, 0.72 of the photos' colourfulness (docs/results.md).
+The full recipe has not been run yet.
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.phases.reconstruction.epochs = 8
     elif variant == "tiny":
         common.shrink_faces_further(config)
-        config.phases.reconstruction.epochs = 8
+        config.phases.reconstruction.epochs = 12
     elif variant:
         raise unknown_variant("configs/autoencoder.py", variant, list(VARIANTS))
     return config

@@ -20,11 +20,16 @@ compare --models autoencoder_gan-ae5 autoencoder_gan-ae7 ...` puts them beside o
 `--config.data.validation_source=folder:OTHER` validates on other flower photos, as the original
 did.
 
-What no source states was chosen so: the gate at an accuracy of 0.8; pix2pix's Adam; batches of 32,
-100 epochs; horizontal flips; dropout of 0.3 in the critic; an average of the generator is what is
-evaluated and shipped.
+What no source states was chosen so: the gate at an accuracy of 0.8, on noise as on pictures; noise
+uniform over the range of the batch's colours; pix2pix's Adam, of each batch first the critic, its
+loss halved, then the generator; batches of 32, 100 epochs; a 70/15/15 split; horizontal flips;
+dropout of 0.3 in the critic; skips added before the ReLU; the plain autoencoders of 64 channels,
+doubled at each stride, with one more convolution to the picture, `ae9_skip` with LeakyReLU and
+added skips; an average of the generator is what is evaluated and shipped.
 
-Results are in docs/results.md.
+Result: `small`, four epochs on 5,149 flower photos: PSNR 18.1 dB (grey 18.0, best constant colour
+18.7), CIEDE2000 16.4, 0.83 of the photos' colourfulness (docs/results.md). The full recipe has not
+been run yet.
 """
 
 from ml_collections import ConfigDict
@@ -48,7 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 32
     config.data.source = "tfds:oxford_flowers102"
     config.generator = ConfigDict({"name": "residual_autoencoder"})
-    config.critic = ConfigDict({"name": "cnn"})
+    config.critic = ConfigDict({"name": "cnn", "dropout": 0.3, "norm": "batch"})
     config.generator_optimizer = common.pix2pix_optimizer()
     config.critic_optimizer = common.pix2pix_optimizer()
     config.phase_order = ("adversarial",)
@@ -65,8 +70,10 @@ def get_config(variant: str = "") -> ConfigDict:
         config.phases.adversarial.epochs = 5
     elif variant == "tiny":
         common.shrink_further(config)
+        config.batch_size = 8
         config.generator = ConfigDict({"name": "demo_autoencoder"})
-        config.phases.adversarial.epochs = 10
+        config.generator_optimizer.learning_rate = 2e-3
+        config.phases.adversarial.epochs = 15
     elif variant:
         raise unknown_variant("configs/autoencoder_gan.py", variant, list(VARIANTS))
     return config

@@ -13,9 +13,10 @@ def get_config() -> ConfigDict:
     config.dtype = "float32"  # of the networks' arithmetic: float32 or bfloat16
     config.ema_decay = 0.999  # of the generator's average, per step; 0 switches it off
     config.init_from = ""  # a run's folder (or DIR@STEP) whose weights and optimisers to start from
-    config.pretrained = ""  # the encoder's weights: FILE.npz, FILE.safetensors or hf://OWNER/NAME
+    # The encoder's weights, where init_from names none: FILE.npz, FILE.safetensors, hf://OWNER/NAME.
+    config.pretrained = ""
     config.steps_per_epoch = 0  # batches; 0: each training picture once an epoch
-    config.patience = 0  # epochs without a lower validation loss before stopping; 0: never stop
+    config.patience = 0  # epochs without a lower validation L1 that end a run of one phase; 0: none
     config.on_nonfinite = "stop"  # on a loss or gradient that isn't finite: stop, or skip it
     config.nonfinite_limit = 10  # batches skipped in a row before training stops after all
     config.data = data()
@@ -167,9 +168,11 @@ def shrink_faces(config: ConfigDict) -> None:
 
 
 def shrink_faces_further(config: ConfigDict) -> None:
-    """Take drawn pictures, whole."""
+    """Take drawn pictures, whole, in steps enough for norms whose statistics move slowly."""
     shrink_further(config)
+    config.batch_size = 8
     config.steps_per_epoch = 0
+    config.patience = 0
     config.data.tfds_split = ""
     config.data.load_size = ()
     config.data.crop_size = 0

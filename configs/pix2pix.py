@@ -9,11 +9,16 @@ from L, 2,765,633 judge patches of 70x70 pixels; binary cross entropy, the criti
 times L1. Any tree of photos will do; the original had 10,000 of COCO, 8,000 of them for training.
 They are shuffled anew every epoch, which the original forgot.
 
+Four fifths of the photos are for training and one for validation, so `colorjax evaluate` wants
+`--split validation`.
+
 What no source states was chosen so: of each batch first the critic learns, then the generator, as
 in pix2pix's own code; the generator sees the critic with the batch's statistics; an average of the
 generator (decay 0.999) is what is evaluated and shipped.
 
-Results are in docs/results.md.
+Result: `small`, four epochs on 5,149 flower photos: PSNR 18.6 dB (grey 18.0, best constant colour
+18.7), CIEDE2000 15.3, 0.82 of the photos' colourfulness (docs/results.md). The full recipe has not
+been run yet.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 16
     config.data.source = "folder:photos"
     config.data.split_fractions = (0.8, 0.2, 0.0)
-    config.generator = ConfigDict({"name": "pix2pix", "widths": WIDTHS})
+    config.generator = ConfigDict({"name": "pix2pix", "widths": WIDTHS, "dropout": 0.5})
     config.critic = ConfigDict({"name": "patchgan", "widths": (64, 128, 256, 512), "norm": "batch"})
     config.generator_optimizer = common.pix2pix_optimizer()
     config.critic_optimizer = common.pix2pix_optimizer()

@@ -2,6 +2,7 @@
 
     python train.py --config configs/resnet50.py                # CelebA at 128 pixels
     python train.py --config configs/resnet50.py --config.pretrained=resnet50.safetensors
+    python train.py --config configs/resnet50.py:small          # ./faces, 89x109, to 64 pixels
     python train.py --config configs/resnet50.py:tiny           # built-in data, minutes on a CPU
 
 A student system rebuilt, the transfer twin of configs/autoencoder.py: ResNet-50 up to the output of
@@ -14,7 +15,8 @@ weights of torchvision leave at zero. Data and training are those of the twin.
 Hugging Face hub, from which the weights are downloaded once. In the original the freeze was not in
 force; here `generator.frozen` names what never changes, statistics included.
 
-The rest was chosen as in configs/autoencoder.py. There is no result yet: no ImageNet weights of a
+The encoder's norms have torchvision's epsilon, 1e-5, as its weights want it. The rest was chosen as
+in configs/autoencoder.py. There is no result yet: no ImageNet weights of a
 ResNet-50 were at hand (docs/results.md).
 """
 
@@ -40,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
         # Without ImageNet's weights there is nothing worth freezing.
         config.pretrained = ""
         config.generator.frozen = ()
-        config.phases.reconstruction.epochs = 8
+        config.phases.reconstruction.epochs = 12
     elif variant:
         raise unknown_variant("configs/resnet50.py", variant, list(VARIANTS))
     return config

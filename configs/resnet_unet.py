@@ -15,11 +15,17 @@ Hugging Face hub; empty is a random start. `generator.encoder_end` says where th
 are folded into the convolutions need `generator.running_norms=True`: the batch's statistics would
 undo what they learnt. Such norms see ImageNet's contrast with `generator.encoder_gain=2.2`.
 
-What no source states was chosen so: Adam's betas of the L1 phase are 0.9 and 0.999; the input is
-L/50-1 as it is, without ImageNet's means; an average of the generator (decay 0.999) is what is
-evaluated and shipped.
+Four fifths of the photos are for training and one for validation, so `colorjax evaluate` wants
+`--split validation`.
 
-Results, and what pretraining buys, are in docs/results.md.
+What no source states was chosen so: of each batch first the critic learns, then the generator; the
+decoder's convolutions start as He et al. have it; Adam's betas of the L1 phase are 0.9 and 0.999;
+the input is L/50-1 as it is, without ImageNet's means; an average of the generator (decay 0.999) is
+what is evaluated and shipped.
+
+Result: `small` from ImageNet weights, four epochs on 5,149 flower photos: PSNR 19.2 dB (grey 18.0,
+best constant colour 18.7), CIEDE2000 14.1, 0.82 of the photos' colourfulness; docs/results.md tells
+what pretraining buys. The full recipe has not been run yet.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +44,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.source = "folder:photos"
     config.data.split_fractions = (0.8, 0.2, 0.0)
     config.pretrained = "hf://timm/resnet18.tv_in1k"
-    config.generator = ConfigDict({"name": "resnet_unet", "encoder_end": "layer4", "frozen": ()})
+    config.generator = ConfigDict({"name": "resnet_unet", "depth": 18, "encoder_end": "layer4"})
+    config.generator.frozen = ()  # prefixes of torchvision's names, such as layer1.0.conv1
     config.generator.running_norms = False  # True for weights whose norms are folded
     config.generator.encoder_gain = 1.0  # 2.2 lends L/50-1 the contrast of ImageNet's pictures
     config.critic = ConfigDict({"name": "patchgan", "widths": (64, 128, 256, 512), "norm": "batch"})
@@ -48,8 +55,6 @@ def get_config(variant: str = "") -> ConfigDict:
         {"pretraining": common.reconstruction(20), "adversarial": common.gan(20)}
     )
     config.phases.pretraining.generator_optimizer = common.optimizer(1e-4, b1=0.9, b2=0.999)
-    # Its own, so that it begins anew.
-    config.phases.adversarial.generator_optimizer = common.pix2pix_optimizer()
     if variant == "small":
         common.shrink(config)
         config.data.source = "folder:flowers"
