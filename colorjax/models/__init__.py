@@ -6,6 +6,7 @@ from colorjax.models.celeba import CelebAAutoencoder, CelebADecoder
 from colorjax.models.critics import CNNCritic, ConvBlockCritic, PatchGAN, WGANCritic
 from colorjax.models.networks import (
     Networks,
+    check_networks,
     count_parameters,
     create_networks,
     critic_shapes,
@@ -37,6 +38,7 @@ __all__ = [
     "ResidualAutoencoder",
     "UNet",
     "WGANCritic",
+    "check_networks",
     "count_parameters",
     "create_critic",
     "create_generator",

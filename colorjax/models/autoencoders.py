@@ -49,6 +49,9 @@ class ResidualAutoencoder(nn.Module):
 
         Returns:
           (B, H, W, output_channels) float32 in [0, 1].
+
+        Raises:
+          UserError: if there are not four widths.
         """
 
         def norm(x: jax.Array) -> jax.Array:
@@ -60,6 +63,10 @@ class ResidualAutoencoder(nn.Module):
         def up(x: jax.Array, features: int) -> jax.Array:
             return norm(UpConv3x3(features, self.dtype, use_bias=False)(x))
 
+        if len(self.widths) != 4:
+            raise UserError(
+                f"config.generator.widths is {self.widths}: residual_autoencoder takes four."
+            )
         first, half, quarter, embedding = self.widths
         x = nn.relu(_conv(first, self.dtype, stride=2)(network_input.astype(self.dtype)))
         half_skip = conv(x, half, 1)

@@ -32,13 +32,7 @@ class WGANCritic(nn.Module):
         Raises:
           UserError: if the picture is too small for the blocks.
         """
-        smallest = 2 ** (len(self.widths) + 2)
-        if min(image.shape[1:3]) < smallest:
-            raise UserError(
-                f"The critic's {len(self.widths)} blocks need pictures of at least {smallest} "
-                f"pixels, these have {min(image.shape[1:3])}: raise config.image_size or shorten "
-                "config.critic.widths."
-            )
+        _check_smallest_size(image, len(self.widths), 2 ** (len(self.widths) + 2))
         x = image.astype(self.dtype)
         for block, features in enumerate(self.widths):
             x = _conv(features, 2, False, self.dtype)(x)
@@ -66,7 +60,13 @@ class PatchGAN(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to scores (B, h, w, 1), float32: 30x30 at 256 pixels."""
+        """Map (B, H, W, 3) to scores (B, h, w, 1), float32: 30x30 at 256 pixels.
+
+        Raises:
+          UserError: if the picture is too small for the blocks.
+        """
+        # The two convolutions of stride 1 take a pixel each off what the others leave.
+        _check_smallest_size(image, len(self.widths), 3 * 2 ** (len(self.widths) - 1))
         x = image.astype(self.dtype)
         for block, features in enumerate(self.widths):
             stride = 2 if block < len(self.widths) - 1 else 1
@@ -78,7 +78,7 @@ class PatchGAN(nn.Module):
 
 
 class ConvBlockCritic(nn.Module):
-    """The critic of `cgan.py`: four blocks that each halve the size, then conv 3x3 to the scores.
+    """The critic of `cgan.py`: blocks that each halve the size, then conv 3x3 to the scores.
 
     Attributes:
       widths: channels of each `ConvBlock`.
@@ -92,10 +92,12 @@ class ConvBlockCritic(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to scores (B, H/16, W/16, 1), float32: 16x16 at 256 pixels.
+        """Map (B, H, W, 3) to scores (B, H/stride, W/stride, 1), float32.
+
+        The stride is 2 to the number of blocks: with four, 16x16 scores at 256 pixels.
 
         Raises:
-          UserError: if the picture's sides are not multiples of 16.
+          UserError: if the picture's sides are not multiples of the stride.
         """
         _check_size(image, 2 ** len(self.widths))
         x = image.astype(self.dtype)
@@ -141,6 +143,14 @@ class CNNCritic(nn.Module):
                 x = avg_pool_2x2(x)
         x = x.reshape(len(x), -1)
         return nn.Dense(1, kernel_init=KERNEL_INIT, dtype=self.dtype)(x).astype(jnp.float32)
+
+
+def _check_smallest_size(image: jax.Array, blocks: int, smallest: int) -> None:
+    if min(image.shape[1:3]) < smallest:
+        raise UserError(
+            f"The critic's {blocks} blocks need pictures of at least {smallest} pixels, these have "
+            f"{min(image.shape[1:3])}: raise config.image_size or shorten config.critic.widths."
+        )
 
 
 def _check_size(image: jax.Array, multiple: int) -> None:

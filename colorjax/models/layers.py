@@ -173,7 +173,7 @@ def make_norm(name: str, train: bool, dtype: Any) -> Callable[[jax.Array], jax.A
         return nn.InstanceNorm(use_bias=False, use_scale=False, epsilon=1e-5, dtype=dtype)
     if name == "none":
         return lambda features: features
-    raise UserError(f"config.critic.norm is {name!r}: choose batch, instance or none.")
+    raise UserError(f"The norm is {name!r}: choose batch, instance or none.")
 
 
 def leaky_relu(features: jax.Array) -> jax.Array:

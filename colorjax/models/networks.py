@@ -54,6 +54,17 @@ def critic_shapes(networks: Networks) -> Any:
     return _shapes(networks.critic, networks.image_size, 3)
 
 
+def check_networks(networks: Networks) -> None:
+    """Check that the networks can be built; they are traced, and nothing is allocated.
+
+    Raises:
+      UserError: if one of them can't.
+    """
+    generator_shapes(networks)
+    if networks.critic is not None:
+        critic_shapes(networks)
+
+
 def check_image_size(image_size: int, stride: int) -> None:
     """Check that a square of this size can pass through a network of this stride.
 

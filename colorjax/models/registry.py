@@ -16,6 +16,7 @@ from colorjax.models.pix2pix import Pix2PixUNet
 from colorjax.models.resnet_transfer import ResNetTransfer
 from colorjax.models.resnet_unet import ResNetUNet
 from colorjax.models.unet import UNet
+from colorjax.ranges import Range, check_numbers
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "block_unet": BlockUNet,
@@ -36,6 +37,7 @@ CRITICS: dict[str, type[nn.Module]] = {
 }
 MOST_OPTIONS = 64  # entries of an option such as widths
 LARGEST_OPTION = 2**16  # of any number; a model from elsewhere may ask for anything
+_RANGES = {"width": Range(1, LARGEST_OPTION), "dropout": Range(0.0, 1.0, excluded=1.0)}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -48,7 +50,7 @@ def create_generator(fields: Mapping[str, Any], output_channels: int, dtype: str
       dtype: of the arithmetic, float32 or bfloat16.
 
     Raises:
-      UserError: for an unknown name, option or dtype.
+      UserError: for an unknown name, option or dtype, or an option out of its range.
     """
     return _create("generator", GENERATORS, fields, dtype, output_channels=output_channels)
 
@@ -85,6 +87,7 @@ def _create(
             )
         if field not in known:
             raise UserError(f"config.{kind}.{field} does not apply to {name}: leave it empty.")
+        check_numbers({field: value}, _RANGES, f"config.{kind}.")
         # A config read back from JSON has lists where Flax needs hashable tuples.
         options[field] = tuple(value) if isinstance(value, list) else value
     return registry[name](dtype=DTYPES[dtype], **options)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax.errors import UserError
 from colorjax.models.celeba import CelebADecoder
 from colorjax.models.frozen import ENCODER
 from colorjax.models.resnet import ResNet
@@ -43,8 +44,18 @@ class ResNetTransfer(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Height and width of an input are multiples of this."""
-        return 4
+        """Height and width of an input are multiples of this.
+
+        Raises:
+          UserError: if the encoder doesn't end at a quarter of the size.
+        """
+        stride = ResNet(self.depth, self.encoder_end, parent=None).stride
+        if stride != 4:
+            raise UserError(
+                f"config.generator.encoder_end is {self.encoder_end!r}: resnet_transfer's encoder "
+                "ends in layer1: give layer1 or one of its blocks, such as layer1.0."
+            )
+        return stride
 
     @nn.compact
     def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
