@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     quieten(arguments.verbose)
     keep_compiled_programs()
+    _check_choice(arguments)
     _check_output(arguments)
     configs = [find_model(name).config for name in arguments.models]
     photos, problems = _find_photos(arguments, configs)
@@ -82,7 +83,6 @@ def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         choices=("train", "validation", "test", "all"),
-        default="test",
         help="of SOURCE, as the first model's config divides it; default: test",
     )
     parser.add_argument(
@@ -113,6 +113,21 @@ def _between(lowest: int, highest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _check_choice(arguments: argparse.Namespace) -> None:
+    """Raise for an option that would choose nothing."""
+    from colorjax.errors import UserError
+
+    if arguments.images is not None:
+        for option in ("split", "every", "count", "size"):
+            if getattr(arguments, option) is not None:
+                raise UserError(f"--{option} applies only with --data: --images are all drawn.")
+    elif arguments.size and arguments.data.startswith("folder:"):
+        raise UserError(
+            "--size applies only with --data tfds:NAME or garden: a folder's photos keep their own "
+            "size."
+        )
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
@@ -147,7 +162,7 @@ def _choose_photos(arguments: argparse.Namespace, configs: Sequence["ConfigDict"
     from colorjax.cli.sources import load_split, take_every
 
     size = arguments.size or max(config.image_size for config in configs)
-    pictures, indices = load_split(configs[0], arguments.data, arguments.split, size)
+    pictures, indices = load_split(configs[0], arguments.data, arguments.split or "test", size)
     chosen = take_every(indices, arguments.every, arguments.count)
     kind, _, folder = arguments.data.partition(":")
     root = Path(folder).expanduser()

@@ -143,6 +143,32 @@ def test_a_sheet_among_the_photos_is_none_of_them(
         (["--models", "MODEL", "--images", "a.png", "--overwrite"], "a.png", "itself an input"),
         (["--models", "MODEL", "--images", "a.png", "--side", "3"], "s.png", "give 48 to 2048"),
         (
+            ["--models", "MODEL", "--images", "a.png", "--every", "2"],
+            "s.png",
+            "--every applies only with --data",
+        ),
+        (
+            ["--models", "MODEL", "--images", "a.png", "--count", "1"],
+            "s.png",
+            "--count applies only with --data",
+        ),
+        (
+            ["--models", "MODEL", "--images", "a.png", "--split", "test"],
+            "s.png",
+            "--split applies only with --data",
+        ),
+        (
+            ["--models", "MODEL", "--images", "a.png", "--size", "64"],
+            "s.png",
+            "--size applies only with --data",
+        ),
+        (
+            ["--models", "MODEL", "--data", "folder:one", "--split", "all", "--size", "64"],
+            "s.png",
+            "--size applies only with --data tfds:NAME or garden",
+        ),
+        (["--models", "MODEL", "--data", "gardn"], "s.png", "--data is 'gardn'"),
+        (
             ["--models", "MODEL", "--data", "folder:one", "--split", "all", "--every", "2"],
             "s.png",
             "takes none of 1",
