@@ -1,4 +1,4 @@
-"""Colour pictures: files, folders and patterns."""
+"""Colour pictures: files, folders, patterns and links."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|GLOB", help="what to colour")
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|GLOB|URL", help="what to colour")
     parser.add_argument("--model", help="a run's or model's folder, DIR@STEP, or a listed name")
     parser.add_argument(
         "--output", type=Path, default=Path("colorized"), metavar="DIR", help="default: colorized"

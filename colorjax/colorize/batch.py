@@ -15,7 +15,8 @@ from tqdm import tqdm
 from colorjax.colorize.ahead import map_ahead
 from colorjax.colorize.colorizer import Colorizer
 from colorjax.colorize.hints import Hint
-from colorjax.colorize.inputs import find_inputs, plan_outputs
+from colorjax.colorize.inputs import Problem, find_inputs, plan_outputs
+from colorjax.colorize.links import Link, downloaded, is_link
 from colorjax.colorize.model import find_model
 from colorjax.colorize.pictures import Photo, count_pixels, read_photo, save_picture
 from colorjax.colorize.reference import read_palette
@@ -27,6 +28,7 @@ from colorjax.files import check_folder, create_folder
 # Pixels of the pictures that are under way at a time. The largest picture is alone then, and takes
 # the memory that many smaller ones share.
 _PORTION_PIXELS = 60_000_000
+_LINK_PIXELS = 10_000_000  # of a link's picture, as long as it isn't known
 _AHEAD = 8  # pictures that are decoded ahead, and that wait to be encoded
 
 
@@ -59,9 +61,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """A file and where its picture in colour goes."""
+    """A file or link, and where its picture in colour goes."""
 
-    source: Path
+    source: Path | Link
     target: Path
 
 
@@ -92,7 +94,7 @@ class Report:
                 f"{len(jobs)} pictures skipped, as the result of each exists (--overwrite: anew)"
             )
 
-    def failed(self, name: str | Path, reason: str) -> None:
+    def failed(self, name: str | Path | Link, reason: str) -> None:
         """Tell of an input that could not be coloured."""
         self.bar.update()
         self.failures += 1
@@ -105,7 +107,7 @@ def colorize_files(
     """Colour files into a folder; each result appears whole or not at all.
 
     Args:
-      names: files, folders and patterns; a folder's tree is kept under `output`.
+      names: files, folders, patterns and links; a folder's tree is kept under `output`.
       model: see `Colorizer.load`.
       output: the folder of the results; created.
       options: what is asked of the results.
@@ -118,11 +120,9 @@ def colorize_files(
     """
     options = options or Options()
     find_model(model)
-    inputs, problems = find_inputs(names, output)
-    if options.hints and len(inputs) + len(problems) != 1:
+    jobs, problems = _plan(names, output, options.extension)
+    if options.hints and len(jobs) + len(problems) != 1:
         raise UserError("Hints are places in one picture: name one file with them.")
-    targets = plan_outputs(inputs, output, options.extension)
-    jobs = [Job(item.path, target) for item, target in zip(inputs, targets, strict=True)]
     check_folder(output, "--output")
     report = Report(len(jobs) + len(problems))
     for problem in problems:
@@ -134,9 +134,20 @@ def colorize_files(
     return 1 if report.failures else 0
 
 
+def _plan(names: Sequence[str], output: Path, extension: str) -> tuple[list[Job], list[Problem]]:
+    """Return what is to be coloured, files before links, and what names nothing."""
+    links = [Link(name) for name in dict.fromkeys(names) if is_link(name)]
+    files = [name for name in names if not is_link(name)]
+    inputs, problems = find_inputs(files, output, has_others=bool(links))
+    sources: list[Path | Link] = [*(item.path for item in inputs), *links]
+    places = [*(item.place for item in inputs), *(link.place for link in links)]
+    targets = plan_outputs(places, output, extension)
+    return [Job(*pair) for pair in zip(sources, targets, strict=True)], problems
+
+
 def _choose(jobs: Sequence[Job], overwrite: bool, report: Report) -> list[Job]:
     """Return what is to be done: not over existing files, and never over an input."""
-    sources = {job.source.resolve() for job in jobs}
+    sources = {job.source.resolve() for job in jobs if isinstance(job.source, Path)}
     todo, existing = [], []
     for job in jobs:
         if overwrite and job.target.resolve() in sources:
@@ -189,7 +200,7 @@ def _divide(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     portion: list[Job] = []
     total = 0
     for job in jobs:
-        pixels = count_pixels(job.source)
+        pixels = _LINK_PIXELS if isinstance(job.source, Link) else count_pixels(job.source)
         if portion and total + pixels > _PORTION_PIXELS:
             yield portion
             portion, total = [], 0
@@ -201,7 +212,10 @@ def _divide(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 def _read(job: Job) -> tuple[Job, Photo | UserError]:
     try:
-        return job, read_photo(job.source)
+        if isinstance(job.source, Path):
+            return job, read_photo(job.source)
+        with downloaded(job.source) as path:
+            return job, read_photo(path)
     except UserError as error:
         return job, error
 

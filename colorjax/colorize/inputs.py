@@ -26,16 +26,19 @@ class Problem:
     reason: str
 
 
-def find_inputs(names: Iterable[str], output: Path) -> tuple[list[Input], list[Problem]]:
+def find_inputs(
+    names: Iterable[str], output: Path, has_others: bool = False
+) -> tuple[list[Input], list[Problem]]:
     """Return the files that names stand for, each once, and what stands for none.
 
     Args:
       names: files, folders (looked through recursively) and glob patterns.
       output: the folder of the results, which are no inputs where it lies in an input folder.
+      has_others: whether there are inputs beside these.
 
     Raises:
-      UserError: if there is nothing to colour: no file is named, and no folder or pattern
-        gives one.
+      UserError: if there is nothing to colour: no file is named, no folder or pattern gives one,
+        and there are no others.
     """
     found: dict[Path, Input] = {}
     problems: list[Problem] = []
@@ -48,28 +51,28 @@ def find_inputs(names: Iterable[str], output: Path) -> tuple[list[Input], list[P
             problems.append(Problem(name, str(error)))
         except UserError as error:
             wrong.append(Problem(name, str(error)))
-    if wrong and not found and not problems:
+    if wrong and not (found or problems or has_others):
         raise UserError(wrong[0].reason)
     return list(found.values()), problems + wrong
 
 
-def plan_outputs(inputs: Sequence[Input], output: Path, extension: str) -> list[Path]:
+def plan_outputs(places: Sequence[Path], output: Path, extension: str) -> list[Path]:
     """Return a path for each input, no two alike even where the file system ignores case.
 
     An input's tree is kept. Where inputs share a stem they keep their own extension too
     (`a.jpg.png`), and are numbered where that isn't enough.
 
     Args:
-      inputs: in a fixed order.
+      places: of the inputs, in a fixed order.
       output: the folder of the results.
       extension: of the results, with its dot.
     """
-    shared = Counter(_key(item.place.with_suffix("")) for item in inputs)
+    shared = Counter(_key(place.with_suffix("")) for place in places)
     used: set[str] = set()
     planned = []
-    for item in inputs:
-        unique = shared[_key(item.place.with_suffix(""))] == 1
-        base = item.place.with_suffix("") if unique else item.place
+    for place in places:
+        unique = shared[_key(place.with_suffix(""))] == 1
+        base = place.with_suffix("") if unique else place
         path = base.with_name(base.name + extension)
         number = 2
         while _key(path) in used:
