@@ -83,6 +83,7 @@ class Run:
         self._steps = {phase.name: self._make_step(phase) for phase in self.phases}
         self._evaluators = {phase.name: self._create_evaluator(phase) for phase in self.phases}
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        models.check_networks(models.create_networks(config))
         self._say_start()
         self._check_steps()
         self.state = self._create_state()
