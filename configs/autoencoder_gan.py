@@ -37,7 +37,7 @@ from ml_collections import ConfigDict
 from colorjax.configuration import unknown_variant
 from configs import common
 
-ITERATIONS = {
+ITERATIONS: dict[str, dict[str, object]] = {
     "ae5": {"layers": 5},
     "ae7": {"layers": 7},
     "ae7_leaky": {"layers": 7, "activation": "leaky_relu"},
