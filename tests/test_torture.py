@@ -62,7 +62,7 @@ def test_a_run_bears_being_killed(tmp_path):
         "config.critic.widths": "(4, 8)",
         "config.data.garden_images": 24,
         "config.data.cache_dir": tmp_path / "cache",
-        "config.phases.pretraining.epochs": 2,
+        "config.phases.pretraining.epochs": 4,
         "config.phases.adversarial.epochs": 0,
     }
     command = [sys.executable, "tools/torture.py", "--config=configs/wgan.py:tiny"]

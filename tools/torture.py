@@ -30,7 +30,7 @@ MOMENTS = {"starting": 0.15, "training": 0.45, "saving": 0.4}  # and how often e
 TIMES = ("pictures_per_second",)  # the metrics that no two runs share
 LONGEST_LINES = 2**14  # bytes that hold the last two lines of metrics.jsonl
 POLL_SECONDS = 0.005
-LONGEST_SAVE = 0.3  # seconds after a save's begin within which the run is killed
+LONGEST_SAVE = 0.2  # seconds after a save's begin within which the run is killed
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Torture:
     Args:
       command: of the run, its folder included.
       workdir: its folder.
-      steps: how many steps the whole run has.
+      steps: within so many it is killed the last time; it has a few more.
       restarts: how often it is killed.
       seed: of when.
     """
@@ -86,7 +86,7 @@ class Torture:
 
     def _choose_step(self, number: int) -> int:
         """Return the step from which a life may be killed: steps are left for the others."""
-        last = max(1, round(0.9 * self._steps * (number + 1) / self._restarts))
+        last = max(1, self._steps * (number + 1) // self._restarts)
         first = min(last_step(self._workdir), last - 1)
         return int(self._random.integers(first, last)) + 1
 
@@ -102,6 +102,8 @@ class Torture:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
+        if moment and status == 0:
+            raise SystemExit("The run ended before it was killed often enough: give it more steps.")
         if status != (-signal.SIGKILL if moment else 0):
             raise SystemExit(f"The run ended with status {status}:\n{log.read_text()}")
         cut = [save for save in unfinished_saves(self._workdir) if save.stat().st_ctime > began]
@@ -123,7 +125,7 @@ class Torture:
             old = unfinished_saves(self._workdir)
             while process.poll() is None and not unfinished_saves(self._workdir) - old:
                 time.sleep(POLL_SECONDS)
-        time.sleep(LONGEST_SAVE * self._random.uniform() ** 3)  # rather early than late
+            time.sleep(LONGEST_SAVE * self._random.uniform() ** 3)  # rather early than late
 
 
 def read_lines(workdir: Path) -> list[dict[str, Any]]:
@@ -210,7 +212,7 @@ def read_arrays(workdir: Path, folder: Path) -> dict[str, tuple[Any, ...]]:
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     state = checkpoint.with_sharding(state, sharding)
     items = {"generator": state.inference_variables}
-    if state.critic is not None:
+    if checkpoint.has_item(folder, "critic"):
         items["critic"] = state.critic.variables
     trees = {name: checkpoint.restore_item(folder, name, item) for name, item in items.items()}
     found: dict[str, tuple[Any, ...]] = {}
@@ -253,9 +255,10 @@ def main() -> int:
     whole, killed = ([*command, "--workdir", str(workdir / name)] for name in ("whole", "killed"))
     subprocess.run(whole, cwd=ROOT, check=True)  # noqa: S603 (no shell; the caller's own arguments)
     steps = last_step(workdir / "whole")
-    if steps < 2 * arguments.restarts:
+    spare = 2 * arguments.save_every  # the last kill may wait for a save to begin
+    if steps < 2 * arguments.restarts + spare:
         parser.error(f"a run of {steps} steps is too short for --restarts {arguments.restarts}")
-    torture = Torture(killed, workdir / "killed", steps, arguments.restarts, arguments.seed)
+    torture = Torture(killed, workdir / "killed", steps - spare, arguments.restarts, arguments.seed)
     print("\n| start | from step | killed while | after step | unfinished saves | seconds |")
     print("|---|---|---|---|---|---|")
     for number, life in enumerate(torture.lives(), 1):
