@@ -1,6 +1,7 @@
 """Tiny configs and pictures that many tests share."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,10 @@ _COMPILED = tempfile.TemporaryDirectory(prefix="colorjax-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# On a CPU half of that cost is optimisation, which gains nothing on tiny networks.
+FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("XLA_FLAGS", FAST_COMPILATION)
 
 # What commands decode doesn't go to the user's cache; matplotlib's list of fonts may stay there.
 _USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

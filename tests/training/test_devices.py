@@ -80,7 +80,8 @@ def train_some_steps(config: ConfigDict, device_count: int, first_step: int = 0)
 
 def run_script(devices: int, *arguments: str) -> None:
     """Run this file in a process that sees so many devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    more = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {more}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     subprocess.run([sys.executable, __file__, *arguments], check=True, env=environment)
