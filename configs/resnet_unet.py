@@ -70,7 +70,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.pretrained = ""
         config.generator.encoder_end = "layer1"
         config.critic.widths = (8, 16, 32)
-        config.phases.pretraining.epochs = 3
+        config.phases.pretraining.generator_optimizer.learning_rate = 1e-3
+        config.phases.pretraining.epochs = 6
         config.phases.adversarial.epochs = 2
     elif variant:
         raise unknown_variant("configs/resnet_unet.py", variant, list(VARIANTS))
