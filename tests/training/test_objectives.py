@@ -1,12 +1,12 @@
 """Each objective's update against its loss written out, and what its options change."""
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_networks import SmallCritic, SmallGenerator
 
 from colorjax import color
 from colorjax.errors import UserError
@@ -14,38 +14,12 @@ from colorjax.training.objectives import GAN, WGANGP, Reconstruction
 from colorjax.training.state import Parts, create_state
 
 
-class SmallGenerator(nn.Module):
-    """Compiles in a moment, and has batch statistics and dropout as the real ones do."""
-
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
-        x = nn.Conv(4, (3, 3), use_bias=False)(network_input)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Conv(2, (1, 1))(x)
-
-
-class SmallCritic(nn.Module):
-    """Gives a map of 4x4 scores, with batch norm or without."""
-
-    batch_norm: bool = False
-
-    @nn.compact
-    def __call__(self, image: jax.Array, train: bool) -> jax.Array:
-        x = nn.Conv(4, (4, 4), strides=2, use_bias=False)(image)
-        if self.batch_norm:
-            x = nn.BatchNorm(use_running_average=not train)(x)
-        return nn.Conv(1, (3, 3))(nn.leaky_relu(x))
-
-
 def create_small_parts(dropout: float = 0.0, batch_norm: bool = False) -> Parts:
     return Parts(
         color.get_codec("lab_centered"),
         SmallGenerator(dropout),
         optax.adam(2e-4),
-        SmallCritic(batch_norm),
+        SmallCritic("batch" if batch_norm else "none"),
         optax.adam(2e-4),
         steps_per_epoch=6,
     )
