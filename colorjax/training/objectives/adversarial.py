@@ -1,5 +1,6 @@
 """Generator against critic: what the adversarial objectives share, and two of them."""
 
+import abc
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from colorjax.training.state import NetworkState, Parts, TrainState
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class Adversarial(abc.ABC):
     """A critic judges pictures; the generator learns from L1 and from the critic.
 
     The critic's running statistics move with its own updates alone, the generator's with its.
@@ -35,18 +36,19 @@ class Adversarial:
     critic_gate: float = 1.0  # the critic skips a batch that it judges more accurately than this
     noise_every_epochs: int = 0  # of every n epochs the last has noise for fakes; 0: none has
 
+    @abc.abstractmethod
     def update(
         self, parts: Parts, state: TrainState, example: Example, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         """Update the generator `generator_steps` times and the critic `critic_steps` times."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def critic_metrics(
         self, critic_fn: CriticFunction, real: jax.Array, fake: jax.Array, key: jax.Array
     ) -> Metrics:
         """Return gan_loss, critic_loss and critic_accuracy among others, one value a picture."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def train_critic_metrics(
         self,
         critic: nn.Module,
@@ -56,11 +58,10 @@ class Adversarial:
         key: jax.Array,
     ) -> tuple[Metrics, Any]:
         """Return the metrics as in training, and the critic's new batch statistics."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def generator_loss(self, fake_scores: jax.Array) -> jax.Array:
         """Return the generator's adversarial loss of each picture, (B,)."""
-        raise NotImplementedError
 
     def _update_generators(
         self, parts: Parts, state: TrainState, example: Example, keys: jax.Array
