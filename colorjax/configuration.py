@@ -34,6 +34,7 @@ _SIZES = {
 
 _RANGES = {
     "data.horizontal_flip": Range(0.0, 1.0),
+    "data.zoom": Range(1.0, 16.0),
     "data.rotation": Range(0.0, 180.0),
     "data.crop_size": Range(0, LARGEST_SIDE),
     "data.threads": Range(1, 1000),

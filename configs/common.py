@@ -47,6 +47,7 @@ def data() -> ConfigDict:
     fields.load_size = ()  # (height, width) in pixels as loaded; empty: the square image_size
     fields.crop_size = 0  # side of the middle square cut out (or padded) of that; 0: no cut
     fields.horizontal_flip = 0.5  # probability, on training pictures alone
+    fields.zoom = 1.0  # training pictures' random parts are enlarged by up to this; 1: whole ones
     fields.rotation = 0.0  # degrees; training pictures are turned by up to this, either way
     fields.cache_dir = ""  # of the decoded pictures; empty: ~/.cache/colorjax
     fields.tfds_split = ""  # of TFDS: the one split to use; empty: all

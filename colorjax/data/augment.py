@@ -58,6 +58,31 @@ def _rotate_one(rgb: jax.Array, angle: jax.Array) -> jax.Array:
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(rgb)
 
 
+def random_zoom(rgb: jax.Array, key: jax.Array, largest: float) -> jax.Array:
+    """Cut a random part out of each picture and enlarge it, bilinearly, to the same shape.
+
+    Args:
+      rgb: (B, H, W, C) float.
+      key: one key; what happens to a picture depends on it and on the place in the batch.
+      largest: the part's height and width are 1/zoom of the picture's, where 1/zoom is drawn from
+        U(1/largest, 1), its place evenly; 1 or more.
+    """
+    size_key, place_key = jax.random.split(key)
+    batch = rgb.shape[0]
+    part = jax.random.uniform(size_key, (batch, 1), minval=1 / largest, maxval=1.0)
+    start = jax.random.uniform(place_key, (batch, 2)) * (1 - part)
+    return jax.vmap(_cut_and_enlarge)(rgb, part[:, 0], start)
+
+
+def _cut_and_enlarge(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+    """Enlarge the part of (H, W, C) that begins at `start` (fractions of height and width)."""
+    size = jnp.asarray(rgb.shape[:2], jnp.float32)
+    scale = jnp.repeat(1 / part, 2)
+    return jax.image.scale_and_translate(
+        rgb, rgb.shape, (0, 1), scale, -start * size * scale, "linear", antialias=False
+    )
+
+
 def crop_or_pad(images: jax.Array, size: int) -> jax.Array:
     """Cut the middle square out of each picture; what it lacks on a side is filled with black.
 

@@ -44,8 +44,9 @@ def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
     """Return the preparation of pictures to train on: they are flipped and turned as well.
 
     Args:
-      data: as for `make_prepare`; `horizontal_flip` is the flip's probability, `rotation` the
-        largest angle in degrees, 0 for none.
+      data: as for `make_prepare`; `horizontal_flip` is the flip's probability, `zoom` the largest
+        factor of a random part's enlargement, 1 for none, `rotation` the largest angle in degrees,
+        0 for none.
       image_size: the side of the squares that come out, in pixels.
 
     Returns:
@@ -56,9 +57,11 @@ def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
 
     def prepare_training(images: jax.Array, key: jax.Array) -> jax.Array:
         rgb = prepare(augment.random_horizontal_flip(images, key, data.horizontal_flip))
-        if not data.rotation:
-            return rgb
-        # A key of its own, so that a run flips the same pictures with and without rotation.
-        return augment.random_rotation(rgb, jax.random.fold_in(key, 1), data.rotation)
+        # Keys of their own, so that a run flips the same pictures with and without them.
+        if data.zoom > 1:
+            rgb = augment.random_zoom(rgb, jax.random.fold_in(key, 2), data.zoom)
+        if data.rotation:
+            rgb = augment.random_rotation(rgb, jax.random.fold_in(key, 1), data.rotation)
+        return rgb
 
     return prepare_training

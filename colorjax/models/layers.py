@@ -45,6 +45,35 @@ def upsample_2x2(features: jax.Array) -> jax.Array:
     return features.repeat(2, axis=1).repeat(2, axis=2)
 
 
+def space_to_depth(features: jax.Array) -> jax.Array:
+    """Fold 2x2 pixels into channels: (B, H, W, C), H and W even, to (B, H/2, W/2, 4 C)."""
+    batch, height, width, channels = features.shape
+    blocks = features.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def upsample_bilinear(features: jax.Array) -> jax.Array:
+    """Double height and width bilinearly: (B, H, W, C) to (B, 2H, 2W, C).
+
+    As `jax.image.resize` with "linear", but of slices and sums alone, which any size and every
+    exporter takes. Pixels beyond the edge repeat it.
+    """
+    for axis in (1, 2):
+        size = features.shape[axis]
+        first = jax.lax.slice_in_dim(features, 0, 1, axis=axis)
+        last = jax.lax.slice_in_dim(features, size - 1, size, axis=axis)
+        before = jnp.concatenate(
+            [first, jax.lax.slice_in_dim(features, 0, size - 1, axis=axis)], axis
+        )
+        after = jnp.concatenate([jax.lax.slice_in_dim(features, 1, size, axis=axis), last], axis)
+        pairs = [0.75 * features + 0.25 * before, 0.75 * features + 0.25 * after]
+        shape = list(features.shape)
+        shape[axis] *= 2
+        features = jnp.stack(pairs, axis=axis + 1).reshape(shape)
+    return features
+
+
 class _UpConv(nn.Module):
     """Transposed convolution with stride 2: (B, H, W, C) to (B, 2H, 2W, features).
 

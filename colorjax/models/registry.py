@@ -13,6 +13,7 @@ from colorjax.models.block_unet import BlockUNet
 from colorjax.models.celeba import CelebAAutoencoder
 from colorjax.models.critics import CNNCritic, ConvBlockCritic, PatchGAN, WGANCritic
 from colorjax.models.pix2pix import Pix2PixUNet
+from colorjax.models.residual_unet import ResidualUNet
 from colorjax.models.resnet_transfer import ResNetTransfer
 from colorjax.models.resnet_unet import ResNetUNet
 from colorjax.models.unet import UNet
@@ -25,6 +26,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
     "pix2pix": Pix2PixUNet,
     "plain_autoencoder": PlainAutoencoder,
     "residual_autoencoder": ResidualAutoencoder,
+    "residual_unet": ResidualUNet,
     "resnet_transfer": ResNetTransfer,
     "resnet_unet": ResNetUNet,
     "unet": UNet,

@@ -1,0 +1,138 @@
+"""The house's own generator: a U-Net of residual blocks that works at half the resolution."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorjax.models.layers import UpConv2x2, batch_norm, space_to_depth, upsample_bilinear
+
+
+class ResidualBlock(nn.Module):
+    """Two times norm, ReLU, conv 3x3, added to the input (He et al., arXiv 1603.05027).
+
+    Attributes:
+      norm: batch, or group for GroupNorm with 16 channels a group (Wu and He, arXiv 1803.08494).
+      dtype: of the arithmetic; parameters stay float32.
+    """
+
+    norm: str = "batch"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, C) to the same shape."""
+        residual = x
+        for _ in range(2):
+            residual = nn.relu(_norm(self.norm, residual.shape[-1], train, self.dtype)(residual))
+            residual = nn.Conv(x.shape[-1], (3, 3), padding=1, use_bias=False, dtype=self.dtype)(
+                residual
+            )
+        return x + residual
+
+
+class GlobalContext(nn.Module):
+    """Scales and shifts each channel by what the mean over the picture says (arXiv 1709.07871).
+
+    What a picture shows decides on its colours; a convolution sees a part of it alone. A 1x1
+    picture, or one whose parts are all alike, keeps what it has.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (B, H, W, C) to the same shape."""
+        channels = x.shape[-1]
+        mean = jnp.mean(x, axis=(1, 2))
+        hidden = nn.relu(nn.Dense(channels, dtype=self.dtype)(mean))
+        # It starts as the identity, so that it can't harm a deep network's first steps.
+        both = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(hidden)
+        scale, shift = jnp.split(both[:, None, None, :], 2, axis=-1)
+        return x * (1.0 + scale) + shift
+
+
+class SelfAttention(nn.Module):
+    """Lets each place of a small map look at all others (Vaswani et al., arXiv 1706.03762)."""
+
+    heads: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (B, H, W, C) to the same shape."""
+        tokens = x.reshape(x.shape[0], -1, x.shape[-1])
+        normed = nn.LayerNorm(dtype=self.dtype)(tokens)
+        attended = nn.MultiHeadDotProductAttention(
+            self.heads, dtype=self.dtype, out_kernel_init=nn.initializers.zeros
+        )(normed)
+        return x + attended.reshape(x.shape)
+
+
+class ResidualUNet(nn.Module):
+    """Encoder and decoder of residual blocks, with added skips and a view of the whole picture.
+
+    Colour is coarse beside lightness, so the first layer folds 2x2 pixels into channels, all the
+    work is done at half the resolution, and the prediction is enlarged bilinearly: a quarter of
+    the arithmetic.
+
+    Attributes:
+      widths: channels of the stages, at 1/2, 1/4, 1/8, ... of the input's size.
+      blocks: residual blocks of each encoder stage; the decoder has one a stage.
+      norm: batch or group.
+      context: whether the last stage is scaled and shifted by the mean over the picture.
+      attention: whether the last stage's places look at one another.
+      output_channels: of the prediction; 2 for ab, 3 for RGB.
+      dtype: of the arithmetic; parameters stay float32.
+    """
+
+    widths: tuple[int, ...] = (48, 96, 192, 384)
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    norm: str = "batch"
+    context: bool = True
+    attention: bool = True
+    output_channels: int = 2
+    dtype: Any = jnp.float32
+
+    @property
+    def stride(self) -> int:
+        """Height and width of an input are multiples of this."""
+        return 2 ** len(self.widths)
+
+    @nn.compact
+    def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
+        """Predict colour from lightness.
+
+        Args:
+          network_input: (B, H, W, channels), normalised by the codec.
+          train: whether batch norm uses (and updates) the batch's statistics.
+
+        Returns:
+          (B, H, W, output_channels) float32, linear (no tanh).
+        """
+        x = space_to_depth(network_input.astype(self.dtype))
+        x = nn.Conv(self.widths[0], (3, 3), padding=1, dtype=self.dtype)(x)
+        skips = []
+        for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            if stage:
+                skips.append(x)
+                x = nn.Conv(width, (1, 1), dtype=self.dtype)(space_to_depth(x))
+            for _ in range(blocks):
+                x = ResidualBlock(self.norm, self.dtype)(x, train)
+        if self.attention:
+            x = SelfAttention(dtype=self.dtype)(x)
+        if self.context:
+            x = GlobalContext(self.dtype)(x)
+        for skip in reversed(skips):
+            x = skip + UpConv2x2(skip.shape[-1], self.dtype)(x)
+            x = ResidualBlock(self.norm, self.dtype)(x, train)
+        x = nn.relu(_norm(self.norm, x.shape[-1], train, self.dtype)(x))
+        x = nn.Conv(self.output_channels, (3, 3), padding=1, dtype=jnp.float32)(x)
+        return upsample_bilinear(x)
+
+
+def _norm(name: str, channels: int, train: bool, dtype: Any) -> Any:
+    if name == "group":
+        return nn.GroupNorm(num_groups=None, group_size=min(16, channels), dtype=dtype)
+    return batch_norm(train, dtype)
