@@ -1,8 +1,25 @@
 """Lines for whoever runs a command: results on stdout, notices on stderr."""
 
 import sys
+import unicodedata
 
 from tqdm import tqdm
+
+
+def printable(name: object) -> str:
+    """Return a name on one line, whatever characters or bytes a file is named with.
+
+    What would move the cursor, break the line or can't be written in stdout's encoding is escaped.
+    """
+    hidden = ("Cc", "Cs", "Zl", "Zp")  # controls, lone surrogates (no text), line separators
+    shown = "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in hidden
+        else character
+        for character in str(name)
+    )
+    encoding = sys.stdout.encoding or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(line: str) -> None:

@@ -1,7 +1,9 @@
 """Many files coloured in one go: what can be done is done, what can't is named."""
 
 import contextlib
+import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +17,12 @@ from tqdm import tqdm
 from colorjax.colorize.ahead import map_ahead
 from colorjax.colorize.colorizer import Colorizer
 from colorjax.colorize.hints import Hint
-from colorjax.colorize.inputs import Problem, find_inputs, plan_outputs
-from colorjax.colorize.links import Link, downloaded, is_link
+from colorjax.colorize.inputs import Problem, find_inputs, plan_outputs, real_path
+from colorjax.colorize.links import Limits, Link, downloaded, is_link
 from colorjax.colorize.model import find_model
 from colorjax.colorize.pictures import Photo, count_pixels, read_photo, save_picture
 from colorjax.colorize.reference import read_palette
-from colorjax.console import notice
+from colorjax.console import notice, printable, say
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
 from colorjax.files import check_folder, create_folder
@@ -46,6 +48,7 @@ class Options:
       keep_metadata: whether EXIF and XMP go with the results.
       overwrite: whether existing files are written anew, instead of left as they are.
       extension: of the results, `.png` or `.jpg`.
+      limits: of what is spent on a link.
     """
 
     size: int | None = None
@@ -57,6 +60,7 @@ class Options:
     keep_metadata: bool = False
     overwrite: bool = False
     extension: str = ".png"
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,15 @@ class Report:
         """Tell of a picture that was written."""
         self.bar.update()
         if self.bar.disable:
-            print(f"{job.source} -> {job.target}", flush=True)
+            say(f"{printable(job.source)} -> {printable(job.target)}")
 
     def skipped(self, jobs: Sequence[Job]) -> None:
         """Tell of results that were there before."""
-        self.bar.update(len(jobs))
+        self.bar.total -= len(jobs)  # the rate, and the time left, are of what is to be done
+        self.bar.refresh()
         if len(jobs) == 1:
-            notice(f"{jobs[0].source}: skipped, as {jobs[0].target} exists (--overwrite: anew)")
+            source, target = printable(jobs[0].source), printable(jobs[0].target)
+            notice(f"{source}: skipped, as {target} exists (--overwrite: anew)")
         elif jobs:
             notice(
                 f"{len(jobs)} pictures skipped, as the result of each exists (--overwrite: anew)"
@@ -98,7 +104,7 @@ class Report:
         """Tell of an input that could not be coloured."""
         self.bar.update()
         self.failures += 1
-        notice(f"{name}: failed, {reason}")
+        notice(f"{printable(name)}: failed, {printable(reason)}")
 
 
 def colorize_files(
@@ -129,7 +135,9 @@ def colorize_files(
         report.failed(problem.name, problem.reason)
     todo = _choose(jobs, options.overwrite, report)
     if todo:
-        _colorize_jobs(todo, Colorizer.load(model), output, report, options)
+        with warnings.catch_warnings():  # here, as it counts for all threads
+            warnings.simplefilter("ignore")
+            _colorize_jobs(todo, Colorizer.load(model), output, report, options)
     report.bar.close()
     return 1 if report.failures else 0
 
@@ -147,12 +155,12 @@ def _plan(names: Sequence[str], output: Path, extension: str) -> tuple[list[Job]
 
 def _choose(jobs: Sequence[Job], overwrite: bool, report: Report) -> list[Job]:
     """Return what is to be done: not over existing files, and never over an input."""
-    sources = {job.source.resolve() for job in jobs if isinstance(job.source, Path)}
+    sources = {real_path(job.source) for job in jobs if isinstance(job.source, Path)}
     todo, existing = [], []
     for job in jobs:
-        if overwrite and job.target.resolve() in sources:
+        if real_path(job.target) in sources:
             report.failed(job.source, f"{job.target} is itself an input: name another --output")
-        elif job.target.exists() and not overwrite:
+        elif os.path.exists(job.target) and not overwrite:
             existing.append(job)
         else:
             todo.append(job)
@@ -171,8 +179,18 @@ def _colorize_jobs(
                     report.failed(job.source, f"{job.target} can't be written: {explain(error)}")
                     continue
                 report.done(job)
-                if photo.alpha is not None and options.extension == ".jpg":
-                    notice(f"{job.target}: transparent parts are laid on white, as JPEG has none")
+                for remark in _remarks(photo, options):
+                    notice(f"{printable(job.source)}: {remark}")
+
+
+def _remarks(photo: Photo, options: Options) -> Iterator[str]:
+    """Yield what is not as it was in a photo's file."""
+    if photo.has_more:
+        yield "the first of several frames or pages is coloured"
+    if photo.alpha is not None and options.extension == ".jpg":
+        yield "transparent parts are laid on white, as JPEG has none"
+    if photo.metadata.is_damaged and options.keep_metadata:
+        yield "its EXIF is damaged and left out"
 
 
 def _make_colorize(
@@ -210,13 +228,13 @@ def _divide(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield portion
 
 
-def _read(job: Job) -> tuple[Job, Photo | UserError]:
+def _read(limits: Limits, job: Job) -> tuple[Job, Photo | Exception]:
     try:
         if isinstance(job.source, Path):
             return job, read_photo(job.source)
-        with downloaded(job.source) as path:
+        with downloaded(job.source, limits) as path:
             return job, read_photo(path)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: where a download is kept, the disk may be full
         return job, error
 
 
@@ -233,8 +251,8 @@ def _colorize_portion(
     waiting: deque[tuple[Job, Photo]] = deque()
 
     def read_each() -> Iterator[Photo]:
-        for job, photo in map_ahead(_read, jobs, ahead=_AHEAD):
-            if isinstance(photo, UserError):
+        for job, photo in map_ahead(partial(_read, options.limits), jobs, ahead=_AHEAD):
+            if isinstance(photo, Exception):
                 report.failed(job.source, explain(photo))
                 continue
             waiting.append((job, photo))
@@ -245,7 +263,7 @@ def _colorize_portion(
         try:
             metadata = photo.metadata if options.keep_metadata else None
             save_picture(image, job.target, photo.alpha, metadata)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a full disk, or what a format can't hold in many kinds
             return job, photo, error
         return job, photo, None
 

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
+
+from colorjax.data.decode import make_upright, open_image
 
 # Pillow decodes 16-bit colour to the upper byte of each sample; told that the file's byte order is
 # the other one, it decodes to the lower byte.
@@ -41,7 +43,7 @@ def read_deep_color(path: Path) -> np.ndarray:
     Raises:
       Exception: whatever Pillow raises for a file that is damaged.
     """
-    with Image.open(path) as image:
+    with open_image(path) as image:
         raw_mode = _raw_mode(image)
     if raw_mode == _DEEP_GRAY_WITH_ALPHA:
         values = _decode(path, "RGBA").view(">u2").astype(np.uint16)
@@ -55,12 +57,11 @@ def read_deep_color(path: Path) -> np.ndarray:
 
 def _decode(path: Path, raw_mode: str) -> np.ndarray:
     """Return the upright picture as uint8 if the samples of its file were laid out like that."""
-    with Image.open(path) as image:
-        assert isinstance(image, ImageFile.ImageFile)
+    with open_image(path) as image:
         image.tile = [
             tile._replace(args=_with_raw_mode(tile.args, raw_mode)) for tile in image.tile
         ]
-        ImageOps.exif_transpose(image, in_place=True)
+        make_upright(image)
         return np.asarray(image)
 
 

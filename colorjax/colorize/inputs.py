@@ -1,12 +1,15 @@
 """Which files a command line names, and where the result of each goes."""
 
 import glob
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colorjax.data.folder import EXTENSIONS, FolderSource
+from colorjax.data.decode import explain
+from colorjax.data.folder import EXTENSIONS, find_images
 from colorjax.errors import UserError
 
 
@@ -45,10 +48,13 @@ def find_inputs(
     wrong: list[Problem] = []
     for name in names:
         try:
-            for item in _expand(name, output.resolve()):
-                found.setdefault(item.path.resolve(), item)
-        except FileNotFoundError as error:
-            problems.append(Problem(name, str(error)))
+            for item in _expand(name, real_path(output)):
+                if isinstance(item, Problem):
+                    problems.append(item)
+                else:
+                    found.setdefault(real_path(item.path), item)
+        except OSError as error:
+            problems.append(Problem(name, explain(error)))
         except UserError as error:
             wrong.append(Problem(name, str(error)))
     if wrong and not (found or problems or has_others):
@@ -83,23 +89,52 @@ def plan_outputs(places: Sequence[Path], output: Path, extension: str) -> list[P
     return planned
 
 
-def _expand(name: str, output: Path) -> Iterator[Input]:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        yield from _expand_folder(path, output)
-    elif path.exists():
-        yield Input(path, Path(path.name))
-    elif glob.has_magic(name):
+def real_path(path: Path) -> Path:
+    """Return a path without links, also where links lead round in a loop."""
+    return Path(os.path.realpath(path))
+
+
+def _expand(name: str, output: Path) -> Iterator[Input | Problem]:
+    """Yield what a name stands for.
+
+    Raises:
+      OSError: if there is something of that name, or seems to be meant, that can't be reached.
+      UserError: if there is nothing to colour.
+    """
+    path = Path(os.path.expanduser(name))
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        yield from _expand_missing(name, output)
+    else:
+        yield from _expand_folder(path, output) if is_folder else [Input(path, Path(path.name))]
+
+
+def _expand_missing(name: str, output: Path) -> Iterator[Input]:
+    """Yield the files that a name stands for as a pattern."""
+    if glob.has_magic(name):
         yield from _expand_pattern(name, output)
-    elif path.suffix.lower() in EXTENSIONS:
+    elif os.path.islink(name):
+        raise FileNotFoundError("it is a link to a file that is not there")
+    elif Path(name).suffix.lower() in EXTENSIONS:
         raise FileNotFoundError("there is no such file")
     else:
         raise UserError(f"There is no file or folder {name}.")
 
 
-def _expand_folder(folder: Path, output: Path) -> Iterator[Input]:
-    places = [Path(item.name) for item in FolderSource(str(folder)).items]
-    inside = [place for place in places if output not in (folder / place).resolve().parents]
+def _expand_folder(folder: Path, output: Path) -> Iterator[Input | Problem]:
+    if real_path(folder) == output:
+        raise UserError(
+            f"{folder} is also where results go, which would become inputs: name another --output."
+        )
+    errors: list[OSError] = []
+    places = [Path(name) for name in sorted(find_images(folder, errors.append))]
+    for error in errors:
+        yield Problem(error.filename, explain(error))
+    if not (places or errors):
+        extensions = ", ".join(sorted(EXTENSIONS))
+        raise UserError(f"The folder {folder} holds no image files ({extensions}).")
+    inside = [place for place in places if output not in real_path(folder / place).parents]
     # A folder that lies inside the output folder is meant: it was named.
     for place in inside or places:
         yield Input(folder / place, place)
@@ -107,7 +142,9 @@ def _expand_folder(folder: Path, output: Path) -> Iterator[Input]:
 
 def _expand_pattern(pattern: str, output: Path) -> Iterator[Input]:
     paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    files = [path for path in paths if path.is_file() and output not in path.resolve().parents]
+    files = [
+        path for path in paths if not os.path.isdir(path) and output not in real_path(path).parents
+    ]
     if not files:
         raise UserError(f"No file matches the pattern {pattern}.")
     for path in files:

@@ -32,10 +32,17 @@ _SRGB = 1  # of the tag ColorSpace
 
 @dataclass(frozen=True)
 class Metadata:
-    """A photo's EXIF and XMP as they are written to files; empty where there is none."""
+    """A photo's EXIF and XMP as they are written to files; empty where there is none.
+
+    Attributes:
+      exif: with its prefix `Exif`.
+      xmp: a document of XML.
+      is_damaged: whether there was EXIF that can't be kept.
+    """
 
     exif: bytes = b""
     xmp: bytes = b""
+    is_damaged: bool = False
 
 
 def read_metadata(image: Image.Image) -> Metadata:
@@ -49,8 +56,11 @@ def read_metadata(image: Image.Image) -> Metadata:
         of the XMP too.
     """
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    xmp = xmp.encode() if isinstance(xmp, str) else xmp
-    return Metadata(_read_exif(image), xmp)
+    xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else bytes(xmp)
+    try:
+        return Metadata(_read_exif(image), xmp)
+    except Exception:  # Pillow takes EXIF apart with few checks
+        return Metadata(b"", xmp, is_damaged=True)
 
 
 def _read_exif(image: Image.Image) -> bytes:

@@ -4,17 +4,17 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from colorjax.colorize import deep, profiles
 from colorjax.colorize.metadata import Metadata, read_metadata
 from colorjax.colorize.png import write_deep_png
-from colorjax.data.decode import explain
+from colorjax.data.decode import explain, make_upright, open_image
 from colorjax.errors import UserError
 from colorjax.files import write_whole
 
@@ -32,11 +32,13 @@ class Photo:
         of one gray channel.
       alpha: (H, W) of the same type, 0 where nothing is to be seen; None if there is none.
       metadata: of the file.
+      has_more: whether the file holds further frames or pages, which are left out.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    has_more: bool = False
 
     def on_white(self) -> np.ndarray:
         """Return the pixels laid on white."""
@@ -60,7 +62,9 @@ def read_picture(picture: Picture) -> np.ndarray:
     if not isinstance(picture, Image.Image):
         return _check_array(np.asarray(picture))
     with _explained("The image"):
-        return to_8_bits(_convert(ImageOps.exif_transpose(picture)).on_white())
+        image = picture.copy()
+        make_upright(image)
+        return to_8_bits(_convert(image).on_white())
 
 
 def read_photo(path: str | os.PathLike[str]) -> Photo:
@@ -75,21 +79,22 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
     """
     path = Path(path)
     with _explained(str(path)):
-        with Image.open(path) as image:
+        with open_image(path) as image:
             deep.check_planes(image)
-            is_deep = deep.is_deep_color(image)
-            if not is_deep:
-                ImageOps.exif_transpose(image, in_place=True)
-                return _convert(image)
+            has_more = _has_more(image)
+            if not deep.is_deep_color(image):
+                make_upright(image)
+                return replace(_convert(image), has_more=has_more)
         pixels = deep.read_deep_color(path)
-        with Image.open(path) as image:
-            return _convert_deep_color(pixels, image) or _convert(image)
+        with open_image(path) as image:
+            photo = _convert_deep_color(pixels, image) or _convert(image)
+            return replace(photo, has_more=has_more)
 
 
 def count_pixels(path: str | os.PathLike[str]) -> int:
     """Return how many pixels a file says that its picture has; 0 if it can't be read."""
     try:
-        with _explained(""), Image.open(path) as image:
+        with _explained(""), open_image(Path(path)) as image:
             return image.width * image.height
     except UserError:
         return 0
@@ -140,12 +145,24 @@ def to_8_bits(values: np.ndarray) -> np.ndarray:
 def _explained(name: str) -> Iterator[None]:
     """Turn whatever Pillow raises for a picture of that name into a UserError."""
     try:
-        # Pillow warns of large pictures, and refuses those of more than 179 million pixels.
+        # Pillow warns of large pictures, refusing those of more than 179 million pixels, and of
+        # what is odd in a file.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             yield
     except Exception as error:  # damaged files raise many kinds
         raise UserError(f"{name} can't be read: {explain(error)}.") from error
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Return whether an opened file holds pictures beside the first that are worth a word.
+
+    JPEG's are not: cameras add maps of depth or of highlights.
+    """
+    try:
+        return image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
+    except Exception:  # the first may be whole although what follows isn't
+        return False
 
 
 def _check_array(array: np.ndarray) -> np.ndarray:
@@ -194,7 +211,7 @@ def _convert_deep_color(pixels: np.ndarray, image: Image.Image) -> Photo | None:
       pixels: uint16 (H, W, 3 or 4).
       image: the opened file, which is loaded and made upright.
     """
-    ImageOps.exif_transpose(image, in_place=True)
+    make_upright(image)
     colors = pixels[..., :3]
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else _find_key_color(colors, image)
     converted = _convert_deep(colors, image.info.get("icc_profile"))
@@ -213,7 +230,7 @@ def _deep_gray(image: Image.Image) -> np.ndarray:
     """Return 16-bit, integer or float gray as uint16 (H, W, 1)."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
-    values = np.nan_to_num(np.asarray(image, np.float32), copy=False)
+    values = np.nan_to_num(np.asarray(image, np.float32))
     # Floats and 32 bits don't say what white is, so the usual whites are tried.
     whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
     peak = float(values.max())

@@ -1,15 +1,19 @@
 """Any file that Pillow reads becomes upright RGB of the shape asked for."""
 
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from colorjax.errors import UserError
 
 # Raise it when the pixels that come out change, so that caches are made again.
 DECODER_VERSION = 1
+
+# What files may be. Of what else Pillow knows some is run by other programs, as EPS is.
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
 
 
 def decode(file: Path | BinaryIO, shape: tuple[int, int]) -> np.ndarray:
@@ -27,9 +31,51 @@ def decode(file: Path | BinaryIO, shape: tuple[int, int]) -> np.ndarray:
       Exception: whatever Pillow raises for a file that is no picture, is cut short or is
         suspiciously large.
     """
-    with Image.open(file) as image:
-        rgb = to_rgb(ImageOps.exif_transpose(image))
+    with open_image(file) as image:
+        make_upright(image)
+        rgb = to_rgb(image)
     return squash(rgb, shape)
+
+
+def open_image(file: Path | BinaryIO) -> ImageFile.ImageFile:
+    """Open a picture of one of `FORMATS`, whose pixels are not decoded yet.
+
+    Raises:
+      OSError: if the path is that of a pipe, which may be waited for without end, or a device.
+      Exception: whatever Pillow raises; see `explain`.
+    """
+    if isinstance(file, Path):
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError("it is a pipe or a device, not a file")
+        if file.stat().st_size == 0:
+            raise OSError("the file is empty")
+    image = Image.open(file, formats=FORMATS)
+    if not (image.width and image.height):
+        image.close()
+        raise ValueError("it has no pixels")
+    return image
+
+
+def make_upright(image: Image.Image) -> None:
+    """Decode an image and turn it as EXIF says; EXIF that is damaged says nothing.
+
+    Raises:
+      Exception: whatever Pillow raises for damaged pixels.
+    """
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow takes EXIF apart with few checks
+        return
+    if orientation not in range(2, 9):
+        return
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # the picture is turned, but its EXIF can't be written anew
+        return
 
 
 def squash(rgb: Image.Image, shape: tuple[int, int]) -> np.ndarray:
@@ -65,6 +111,13 @@ def explain(error: Exception) -> str:
         return explain(error.__cause__)
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow can read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it claims to have more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return str(error) or type(error).__name__
+    reason = " ".join(str(error).split())
+    if isinstance(error, OSError | SyntaxError | UserError | ValueError) and reason:
+        return reason
+    return f"it is damaged ({type(error).__name__}{': ' * bool(reason)}{reason})"

@@ -1,12 +1,13 @@
 """A folder of pictures: any tree, found recursively."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from colorjax.data.decode import decode
+from colorjax.console import notice, printable
+from colorjax.data.decode import decode, explain
 from colorjax.data.sources import Item
 from colorjax.errors import UserError
 
@@ -44,7 +45,7 @@ class FolderSource:
         if not os.access(self.root, os.R_OK | os.X_OK):
             raise UserError(f"The folder {path!r} may not be read: change its permissions.")
         self.key = f"folder:{self.root.resolve()}"
-        names = sorted(_image_names(self.root))
+        names = sorted(find_images(self.root, _tell))
         if not names:
             extensions = ", ".join(sorted(EXTENSIONS))
             raise UserError(f"The folder {path!r} holds no image files ({extensions}).")
@@ -59,11 +60,20 @@ class FolderSource:
         return decode(self.root / self.items[index].name, shape)
 
 
-def _image_names(root: Path) -> Iterator[str]:
-    """Yield the relative paths of image files, through links but round no loop of them."""
+def find_images(root: Path, on_error: Callable[[OSError], object]) -> Iterator[str]:
+    """Yield the relative paths of image files, through links but round no loop of them.
+
+    Args:
+      root: of the tree.
+      on_error: told of folders that can't be listed; the error holds their `filename`.
+    """
     seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        status = os.stat(folder)
+    for folder, folders, files in os.walk(root, onerror=on_error, followlinks=True):
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            on_error(error)
+            continue
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
@@ -73,6 +83,10 @@ def _image_names(root: Path) -> Iterator[str]:
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
                 yield (relative / name).as_posix()
+
+
+def _tell(error: OSError) -> None:
+    notice(f"{printable(error.filename)} is left out: {explain(error)}.")
 
 
 def _version(path: Path) -> str:
