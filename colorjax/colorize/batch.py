@@ -142,6 +142,29 @@ def colorize_files(
     return 1 if report.failures else 0
 
 
+def colorize_photo(
+    photo: Photo, colorizer: Colorizer, target: Path, options: Options
+) -> np.ndarray:
+    """Colour one photo into a file, to the very bytes that `colorize_files` writes.
+
+    Args:
+      photo: as `read_photo` gives it.
+      colorizer: of the model.
+      target: the file of the result.
+      options: what is asked of the result.
+
+    Returns:
+      The result, (H, W, 3) of the type of the photo's pixels.
+
+    Raises:
+      UserError: if an option is out of range.
+      OSError: if the file can't be written.
+    """
+    [image] = _make_colorize(colorizer, options)([photo])
+    _save(photo, image, target, options)
+    return image
+
+
 def _plan(names: Sequence[str], output: Path, extension: str) -> tuple[list[Job], list[Problem]]:
     """Return what is to be coloured, files before links, and what names nothing."""
     links = [Link(name) for name in dict.fromkeys(names) if is_link(name)]
@@ -261,14 +284,19 @@ def _colorize_portion(
     def save(result: tuple[Job, Photo, np.ndarray]) -> tuple[Job, Photo, Exception | None]:
         job, photo, image = result
         try:
-            metadata = photo.metadata if options.keep_metadata else None
-            save_picture(image, job.target, photo.alpha, metadata)
+            _save(photo, image, job.target, options)
         except Exception as error:  # a full disk, or what a format can't hold in many kinds
             return job, photo, error
         return job, photo, None
 
     results = ((*waiting.popleft(), image) for image in colorize(read_each()))
     yield from map_ahead(save, results, ahead=_AHEAD)
+
+
+def _save(photo: Photo, image: np.ndarray, target: Path, options: Options) -> None:
+    """Write a photo's result; see `save_picture`."""
+    metadata = photo.metadata if options.keep_metadata else None
+    save_picture(image, target, photo.alpha, metadata)
 
 
 @contextlib.contextmanager
