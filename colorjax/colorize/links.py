@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3
 
+from colorjax.colorize.reach import Reach, create_session
 from colorjax.errors import UserError
 
 _AGENT = "colorjax (https://pypi.org/project/colorjax)"  # servers refuse those without a name
@@ -46,12 +47,15 @@ class Limits:
       seconds: for all of it.
       wait: seconds in which the server says nothing.
       redirects: from one address to another.
+      reach: where connections may lead, `reach.PUBLIC` for links that strangers give; None for
+        wherever this machine gets.
     """
 
     size: int = 200_000_000
     seconds: float = 120.0
     wait: float = 10.0
     redirects: int = 5
+    reach: Reach | None = None
 
 
 def is_link(name: str) -> bool:
@@ -76,7 +80,7 @@ def _download(url: str, path: Path, limits: Limits) -> None:
     deadline = time.monotonic() + limits.seconds
     headers = {"User-Agent": _AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
     try:
-        with requests.Session() as session:
+        with _create_session(limits, deadline) as session:
             session.max_redirects = limits.redirects
             with session.get(url, headers=headers, stream=True, timeout=limits.wait) as response:
                 _check(response, limits)
@@ -92,6 +96,10 @@ def _download(url: str, path: Path, limits: Limits) -> None:
         raise UserError("the server can't be reached, or broke off") from None
     except (requests.RequestException, ValueError):
         raise UserError("it is no address of the web") from None
+
+
+def _create_session(limits: Limits, deadline: float) -> requests.Session:
+    return create_session(limits.reach, deadline) if limits.reach else requests.Session()
 
 
 def _check(response: requests.Response, limits: Limits) -> None:
@@ -113,9 +121,14 @@ def _read(response: requests.Response, deadline: float, limits: Limits) -> Itera
     while data := response.raw.read1(_CHUNK, decode_content=True):
         size += len(data)
         _check_size(size, limits)
-        if time.monotonic() > deadline:
-            raise UserError(f"it takes more than {limits.seconds:g} seconds")
+        _check_time(deadline, limits)
         yield data
+    _check_time(deadline, limits)  # cut off, rather than at its end
+
+
+def _check_time(deadline: float, limits: Limits) -> None:
+    if time.monotonic() > deadline:
+        raise UserError(f"it takes more than {limits.seconds:g} seconds")
 
 
 def _check_size(size: int, limits: Limits) -> None:
