@@ -7,7 +7,7 @@ its pictures (`data.load_size`, `data.crop_size`) is measured so on its validati
 trains; `colorjax evaluate` shows every model whole pictures.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,8 +67,14 @@ class Evaluator:
           batches: from `data.make_evaluation_batches`.
           critic_variables: of the judge's critic; {} without a judge.
         """
+        return _means(self.evaluate_each(variables, batches, critic_variables))
+
+    def evaluate_each(
+        self, variables: Any, batches: Batches, critic_variables: Any
+    ) -> dict[str, np.ndarray]:
+        """Return each metric of each picture, float64 (N,); arguments as `evaluate`."""
         both = {"generator": variables, "critic": critic_variables}
-        return _mean_over_pictures(lambda batch: self._measure(both, batch), batches, self._mesh)
+        return _measure_each(lambda batch: self._measure(both, batch), batches, self._mesh)
 
     def colorize(self, variables: Any, images: np.ndarray) -> np.ndarray:
         """Return uint8 pictures (B, S, S, 3) coloured from the lightness of `images`.
@@ -95,12 +101,42 @@ def evaluate_baselines(
       prepare: makes pictures what a network is shown; see `data.make_prepare`.
     """
     mean_ab = parallel.map_evaluation(lambda _, images: _mean_ab(prepare(images)), mesh)
-    means = _mean_over_pictures(lambda batch: mean_ab({}, batch), make_batches(), mesh)
+    means = _means(_measure_each(lambda batch: mean_ab({}, batch), make_batches(), mesh))
     measure = parallel.map_evaluation(
         lambda constant, images: _measure_baselines(constant, prepare(images)), mesh
     )
     constant = np.array([means["a"], means["b"]], np.float32)
-    return _mean_over_pictures(lambda batch: measure(constant, batch), make_batches(), mesh)
+    return _means(_measure_each(lambda batch: measure(constant, batch), make_batches(), mesh))
+
+
+def bootstrap_intervals(
+    values: Mapping[str, np.ndarray], resamples: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each mean, by percentiles of the bootstrap (Efron 1979).
+
+    The pictures are drawn anew with replacement, the same ones for all metrics. The interval says
+    how far the mean depends on which pictures were measured, not on the training's chances.
+
+    Args:
+      values: of each metric, (N,), one a picture.
+      resamples: how often the pictures are drawn.
+    """
+    from scipy.stats import bootstrap
+
+    stacked = np.stack(list(values.values()))
+    if stacked.shape[1] < 2:
+        return {name: (float(value[0]), float(value[0])) for name, value in values.items()}
+    drawn = bootstrap(
+        (stacked,),
+        np.mean,
+        axis=-1,
+        n_resamples=resamples,
+        batch=50,  # resamples in memory at a time
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    low, high = drawn.confidence_interval
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(values)}
 
 
 def gray_images(images: np.ndarray) -> np.ndarray:
@@ -185,16 +221,18 @@ def _gray(rgb: jax.Array) -> jax.Array:
     return color.gray_from_lightness(color.rgb_to_lab(rgb)[..., :1])
 
 
-def _mean_over_pictures(
+def _measure_each(
     measure: Callable[[jax.Array], dict[str, jax.Array]], batches: Batches, mesh: Mesh
-) -> dict[str, float]:
-    """Return means in double precision, over the pictures of all processes."""
-    sums: dict[str, float] = {}
-    count = 0
+) -> dict[str, np.ndarray]:
+    """Return each value of each picture in double precision, the pictures of all processes."""
+    parts: dict[str, list[np.ndarray]] = {}
     for images, mask in batches:
         present = parallel.gather(mask, mesh)
         values = measure(parallel.create_global_batch(images, mesh))
         for name, value in parallel.to_host(values).items():
-            sums[name] = sums.get(name, 0.0) + float(value.astype(np.float64)[present].sum())
-        count += int(present.sum())
-    return {name: total / count for name, total in sums.items()}
+            parts.setdefault(name, []).append(value.astype(np.float64)[present])
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(each.sum() / len(each)) for name, each in values.items()}

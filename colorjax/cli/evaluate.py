@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from colorjax.cli.figures import Group
     from colorjax.colorize.model import ModelFiles
-    from colorjax.evaluation import Batches, Judge
+    from colorjax.evaluation import Batches, Evaluator, Judge
+    from colorjax.fid import FeatureNetwork
     from colorjax.models import Networks
 
 _BATCH = 64  # pictures
@@ -56,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="test",
         help="of SOURCE, as each model's config divides it; default: test",
     )
+    parser.add_argument(
+        "--fid-weights",
+        metavar="FILE",
+        help="of a ResNet-18 or -50 (.npz, .safetensors, hf://OWNER/NAME) for FID in its features",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     parser.add_argument(
@@ -78,26 +84,32 @@ def run(arguments: argparse.Namespace) -> int:
     keep_compiled_programs()
     _check_outputs(arguments)
     found = {name: find_model(name) for name in arguments.models}
+    network = _load_feature_network(arguments.fid_weights)
     sets = _load_sets(found, arguments.data, arguments.split)
-    results = {name: evaluate_model(found[name], sets[name]) for name in found}
+    results = {name: evaluate_model(found[name], sets[name], network) for name in found}
     groups = _group(results, sets)
+    notes = make_notes(groups) + ([network.protocol] if network else [])
     print(format_table(make_table(groups)))
-    print(*(textwrap.fill(note, 100) for note in make_notes(groups)), sep="\n")
+    wrap = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False)
+    print(*map(wrap.fill, notes), sep="\n")
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(results, indent=2) + "\n")
     if arguments.markdown is not None:
-        write_text(arguments.markdown, format_markdown(groups))
+        write_text(arguments.markdown, format_markdown(groups, notes))
     if arguments.heat_maps is not None:
         _draw_heat_maps(list(found), sets[arguments.models[0]], arguments.heat_maps)
     return 0
 
 
-def evaluate_model(files: "ModelFiles", pictures: EvaluationSet) -> dict[str, Any]:
+def evaluate_model(
+    files: "ModelFiles", pictures: EvaluationSet, network: "FeatureNetwork | None" = None
+) -> dict[str, Any]:
     """Return the figures of one model, named as in `figures.FIELDS`.
 
     Args:
       files: of the model.
       pictures: of its own training size.
+      network: in whose features FID is taken; None for no FID.
 
     Raises:
       UserError: if the model can't be read.
@@ -113,9 +125,37 @@ def evaluate_model(files: "ModelFiles", pictures: EvaluationSet) -> dict[str, An
     judge, critic_variables = _create_judge(files, networks, mesh)
     evaluator = evaluation.Evaluator(networks.codec, networks.generator, mesh, judge)
     batches = _make_batches(pictures.images, pictures.indices, files.config.batch_size)
+    measured = evaluator.evaluate_each(variables, batches, critic_variables)
     values: dict[str, Any] = {"images": len(pictures.indices), **pictures.baselines}
-    values |= evaluator.evaluate(variables, batches, critic_variables)
+    values |= {name: float(each.mean()) for name, each in measured.items()}
+    for name, (low, high) in evaluation.bootstrap_intervals(measured).items():
+        values |= {f"{name}_low": low, f"{name}_high": high}
+    if network is not None:
+        values["fid"] = _measure_fid(network, evaluator, variables, pictures)
     return {field: values.get(field) for field in FIELDS}
+
+
+def _load_feature_network(weights: str | None) -> "FeatureNetwork | None":
+    from colorjax import parallel
+
+    if weights is None:
+        return None
+    from colorjax.fid import FeatureNetwork
+
+    return FeatureNetwork(weights, parallel.create_mesh())
+
+
+def _measure_fid(
+    network: "FeatureNetwork", evaluator: "Evaluator", variables: Any, pictures: EvaluationSet
+) -> float:
+    from colorjax.fid import frechet_distance
+
+    def colored() -> "Batches":
+        for images, mask in _make_batches(pictures.images, pictures.indices, _BATCH):
+            yield evaluator.colorize(variables, images), mask
+
+    true = _make_batches(pictures.images, pictures.indices, _BATCH)
+    return frechet_distance(network.extract(colored()), network.extract(true))
 
 
 def _load_sets(

@@ -6,6 +6,18 @@ from typing import Any
 
 Figures = Mapping[str, Any]
 
+# Means over pictures, each with the bounds of its 95 % interval: NAME_low and NAME_high.
+MEANS = (
+    "psnr",
+    "psnr_lab",
+    "ssim",
+    "ciede2000",
+    "colorfulness",
+    "colorfulness_abs",
+    "l1",
+    "gan_loss",
+)
+
 # Of one model, in the order of `evaluate --json`.
 FIELDS = (
     "images",
@@ -23,6 +35,8 @@ FIELDS = (
     "gray_ciede2000",
     "constant_psnr",
     "constant_ciede2000",
+    "fid",
+    *(f"{name}_{bound}" for name in MEANS for bound in ("low", "high")),
 )
 _COLUMNS = {
     "l1": ("L1", ".4f"),
@@ -32,6 +46,7 @@ _COLUMNS = {
     "ciede2000": ("CIEDE2000", ".2f"),
     "colorfulness": ("colourfulness", ".1f"),
     "share": ("of photos'", ".2f"),
+    "fid": ("FID", ".2f"),
 }
 _PROTOCOL = (
     "Pictures squashed bicubically to the model's training size, RGB in [0, 1], means over "
@@ -39,7 +54,7 @@ _PROTOCOL = (
     "window of sigma 1.5, colourfulness by Hasler and Suesstrunk. grey: the uncoloured picture; "
     "constant: the mean a and b of these pictures painted everywhere. L1 is taken on each model's "
     "own normalised target, the GAN loss with its own critic: compare neither between codecs or "
-    "objectives."
+    "objectives. ± is half the width of the mean's 95 % interval (bootstrap over pictures)."
 )
 
 
@@ -62,10 +77,14 @@ def make_table(groups: Sequence[Group]) -> list[list[str]]:
     With several groups a column says which of the sets of pictures a row is about.
     """
     several = len(groups) > 1
-    rows = [["", *(["set"] if several else []), *(title for title, _ in _COLUMNS.values())]]
+    has_fid = any(
+        each.get("fid") is not None for group in groups for each in group.figures.values()
+    )
+    columns = {field: column for field, column in _COLUMNS.items() if field != "fid" or has_fid}
+    rows = [["", *(["set"] if several else []), *(title for title, _ in columns.values())]]
     for number, group in enumerate(groups, start=1):
         for name, figures in _named_rows(group):
-            cells = [_format(figures.get(field), code) for field, (_, code) in _COLUMNS.items()]
+            cells = [_format(figures, field, code) for field, (_, code) in columns.items()]
             rows.append([name, *([str(number)] if several else []), *cells])
     return rows
 
@@ -78,12 +97,12 @@ def make_notes(groups: Sequence[Group]) -> list[str]:
     return [*(f"{name}{group.pictures}." for name, group in pairs), _PROTOCOL]
 
 
-def format_markdown(groups: Sequence[Group]) -> str:
-    """Return the table and its notes in Markdown."""
+def format_markdown(groups: Sequence[Group], notes: Sequence[str]) -> str:
+    """Return the table and the notes under it in Markdown."""
     titles, *rows = [[cell.replace("|", r"\|") for cell in row] for row in make_table(groups)]
     ruler = ["---", *["--:"] * (len(titles) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (titles, ruler, *rows)]
-    return "\n".join(lines) + "\n\n" + "\n\n".join(make_notes(groups)) + "\n"
+    return "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
 
 
 def _named_rows(group: Group) -> list[tuple[str, Figures]]:
@@ -103,5 +122,11 @@ def _named_rows(group: Group) -> list[tuple[str, Figures]]:
     ]
 
 
-def _format(value: float | None, code: str) -> str:
-    return "-" if value is None else format(value, code)
+def _format(figures: Figures, field: str, code: str) -> str:
+    """Return a figure, with half the width of its interval where it has one."""
+    value = figures.get(field)
+    if value is None:
+        return "-"
+    low, high = (figures.get(f"{field}_{bound}") for bound in ("low", "high"))
+    margin = "" if low is None or high is None else f" ±{format((high - low) / 2, code)}"
+    return format(value, code) + margin

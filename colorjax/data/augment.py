@@ -69,18 +69,28 @@ def random_zoom(rgb: jax.Array, key: jax.Array, largest: float) -> jax.Array:
     """
     size_key, place_key = jax.random.split(key)
     batch = rgb.shape[0]
-    part = jax.random.uniform(size_key, (batch, 1), minval=1 / largest, maxval=1.0)
-    start = jax.random.uniform(place_key, (batch, 2)) * (1 - part)
-    return jax.vmap(_cut_and_enlarge)(rgb, part[:, 0], start)
+    part = jax.random.uniform(size_key, (batch,), minval=1 / largest, maxval=1.0)
+    start = jax.random.uniform(place_key, (batch, 2)) * (1 - part[:, None])
+    return zoom(rgb, part, start)
 
 
-def _cut_and_enlarge(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    """Enlarge the part of (H, W, C) that begins at `start` (fractions of height and width)."""
-    size = jnp.asarray(rgb.shape[:2], jnp.float32)
-    scale = jnp.repeat(1 / part, 2)
-    return jax.image.scale_and_translate(
-        rgb, rgb.shape, (0, 1), scale, -start * size * scale, "linear", antialias=False
-    )
+def zoom(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+    """Enlarge a part of each picture to its whole shape, bilinearly.
+
+    Args:
+      rgb: (B, H, W, C) float.
+      part: (B,), the part's height and width as fractions of the picture's.
+      start: (B, 2), where it begins, from the top and from the left, likewise.
+    """
+
+    def enlarge(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+        shift = -start * jnp.asarray(rgb.shape[:2]) / part
+        scale = jnp.repeat(1 / part, 2)
+        return jax.image.scale_and_translate(
+            rgb, rgb.shape, (0, 1), scale, shift, "linear", antialias=False
+        )
+
+    return jax.vmap(enlarge)(rgb, part, start)
 
 
 def crop_or_pad(images: jax.Array, size: int) -> jax.Array:

@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         normed = nn.LayerNorm(dtype=self.dtype)(tokens)
         attended = nn.MultiHeadDotProductAttention(
-            self.heads, dtype=self.dtype, out_kernel_init=nn.initializers.zeros
+            self.heads, use_bias=False, dtype=self.dtype, out_kernel_init=nn.initializers.zeros
         )(normed)
         return x + attended.reshape(x.shape)
 

@@ -35,12 +35,13 @@ def test_evaluate_agrees_with_a_second_implementation(
     rows = parse_table(capsys.readouterr().out)
     share = constant["colorfulness"] / constant["colorfulness_real"]
     assert rows[names[0]] == {
-        "L1": f"{expected['l1']:.4f}",
-        "GAN loss": f"{constant['gan_loss']:.4f}",
-        "PSNR (dB)": f"{expected['psnr']:.2f}",
-        "SSIM": f"{constant['ssim']:.3f}",
-        "CIEDE2000": f"{expected['ciede2000']:.2f}",
-        "colourfulness": f"{constant['colorfulness']:.1f}",
+        # One picture: its mean has an interval without width.
+        "L1": f"{expected['l1']:.4f} ±0.0000",
+        "GAN loss": f"{constant['gan_loss']:.4f} ±0.0000",
+        "PSNR (dB)": f"{expected['psnr']:.2f} ±0.00",
+        "SSIM": f"{constant['ssim']:.3f} ±0.000",
+        "CIEDE2000": f"{expected['ciede2000']:.2f} ±0.00",
+        "colourfulness": f"{constant['colorfulness']:.1f} ±0.0",
         "of photos'": f"{share:.2f}",
     }
     assert rows["plain"]["GAN loss"] == "-"
@@ -105,6 +106,8 @@ def test_heat_maps_are_drawn_of_some_pictures(work: Path, model_folder: Path) ->
     assert 6 * 192 * 3 / 2 < sheet.height < 9 * 192 * 3 / 2
 
 
+MEANS = ["psnr", "psnr_lab", "ssim", "ciede2000", "colorfulness", "colorfulness_abs", "l1"]
+MEANS += ["gan_loss"]
 KEYS = {
     "images",
     "psnr",
@@ -121,6 +124,8 @@ KEYS = {
     "gray_ciede2000",
     "constant_psnr",
     "constant_ciede2000",
+    "fid",
+    *(f"{name}_{bound}" for name in MEANS for bound in ("low", "high")),
 }
 
 

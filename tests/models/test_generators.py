@@ -21,6 +21,7 @@ SMALL = {
     "demo_autoencoder": ({"widths": (4, 6, 8)}, 3),
     "plain_autoencoder": ({"layers": 7, "width": 4, "skips": True}, 3),
     "celeba_autoencoder": ({}, 1),
+    "residual_unet": ({"widths": (4, 8), "blocks": (1, 2)}, 1),
 }
 
 
@@ -163,6 +164,27 @@ def plain_autoencoder(layers, x):
     x = nn.relu(layers.up_conv(x)) + first
     x = nn.relu(layers.up_conv(x))
     return nn.sigmoid(layers.conv(x))
+
+
+def test_residual_unet_sees_the_whole_picture():
+    network, network_input = create("residual_unet", attention=False)
+    network_input = jnp.tile(network_input, (1, 1, 16, 1))
+    variables = randomize(init(network, network_input))
+    plain = network.clone(context=False)
+    corners = []
+    for each in (network, plain):
+        changed = network_input.at[:, -2:, -2:].add(1.0)
+        before, after = (each.apply(variables, x, False) for x in (network_input, changed))
+        corners.append(float(jnp.max(jnp.abs(before - after)[:, :2, :2])))
+    assert corners[0] > 1e-4
+    assert corners[1] == 0
+
+
+def test_residual_unet_takes_group_norm():
+    network, network_input = create("residual_unet", norm="group")
+    variables = init(network, network_input)
+    assert "batch_stats" not in variables
+    assert predict(network, variables, network_input).shape == (*network_input.shape[:3], 2)
 
 
 WRITTEN_OUT = [pix2pix, block_unet, residual_autoencoder, demo_autoencoder, plain_autoencoder]

@@ -11,8 +11,10 @@ from colorjax.models.layers import (
     UpConv4x4,
     avg_pool_2x2,
     max_pool_2x2,
+    space_to_depth,
     transposed_convolution,
     upsample_2x2,
+    upsample_bilinear,
 )
 
 
@@ -94,3 +96,18 @@ def test_average_pool_agrees_with_flax():
 def test_upsampling_repeats_pixels():
     x = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
     np.testing.assert_array_equal(upsample_2x2(x), jax.image.resize(x, (2, 6, 10, 4), "nearest"))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 1, 2), (1, 2, 1, 1)])
+def test_bilinear_upsampling_is_jaxs(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    batch, height, width, channels = shape
+    expected = jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "linear")
+    np.testing.assert_allclose(upsample_bilinear(x), expected, atol=1e-6)
+
+
+def test_each_block_of_pixels_becomes_channels():
+    x = np.random.default_rng(0).random((2, 4, 6, 3), dtype=np.float32)
+    folded = space_to_depth(x)
+    assert folded.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(folded[1, 1, 2], x[1, 2:4, 4:6].reshape(12))
