@@ -1,6 +1,7 @@
 """Many files coloured in one go: what can be done is done, what can't is named."""
 
 import contextlib
+import itertools
 import os
 import sys
 import warnings
@@ -21,7 +22,15 @@ from colorjax.colorize.inputs import Problem, find_inputs, plan_outputs, real_pa
 from colorjax.colorize.links import Limits, Link, downloaded, is_link
 from colorjax.colorize.model import find_model
 from colorjax.colorize.pictures import Photo, count_pixels, read_photo, save_picture
-from colorjax.colorize.reference import read_palette
+from colorjax.colorize.reference import Palette, read_palette
+from colorjax.colorize.storage import (
+    StoredFile,
+    find_stored,
+    is_stored,
+    join,
+    list_urls,
+    strip_local,
+)
 from colorjax.console import notice, printable, say
 from colorjax.data.decode import explain
 from colorjax.errors import UserError
@@ -31,6 +40,7 @@ from colorjax.files import check_folder, create_folder
 # the memory that many smaller ones share.
 _PORTION_PIXELS = 60_000_000
 _LINK_PIXELS = 10_000_000  # of a link's picture, as long as it isn't known
+_BYTE_PIXELS = 10  # of a stored picture, for each byte of its file: JPEG's photos have 2 to 10
 _AHEAD = 8  # pictures that are decoded ahead, and that wait to be encoded
 
 
@@ -43,7 +53,7 @@ class Options:
       saturation: factor of the colour.
       upsample: `guided` or `bicubic`.
       lightness: `input` or `network`.
-      reference: a picture whose palette is followed.
+      reference: a picture whose palette is followed, or its palette.
       hints: for one picture.
       keep_metadata: whether EXIF and XMP go with the results.
       overwrite: whether existing files are written anew, instead of left as they are.
@@ -55,7 +65,7 @@ class Options:
     saturation: float = 1.0
     upsample: str = "guided"
     lightness: str = "input"
-    reference: Path | None = None
+    reference: Path | Palette | None = None
     hints: Sequence[Hint] = ()
     keep_metadata: bool = False
     overwrite: bool = False
@@ -67,8 +77,28 @@ class Options:
 class Job:
     """A file or link, and where its picture in colour goes."""
 
-    source: Path | Link
-    target: Path
+    source: Path | Link | StoredFile
+    target: Path | StoredFile
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+      job: that was to be done.
+      problem: why there is no result; "" if there is one.
+      remarks: of what is not as it was in the picture's file.
+    """
+
+    job: Job
+    problem: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+# Colours the pictures of jobs with the model of that name. What is wrong with the call is raised at
+# once; the outcomes come one by one, in any order.
+Engine = Callable[[Sequence[Job], str | None, Options], Iterator[Outcome]]
 
 
 @dataclass
@@ -81,6 +111,15 @@ class Report:
 
     def __post_init__(self) -> None:
         self.bar = tqdm(total=self.total, unit="picture", disable=not sys.stderr.isatty())
+
+    def tell(self, outcome: Outcome) -> None:
+        """Tell of a picture that was to be coloured."""
+        if outcome.problem:
+            self.failed(outcome.job.source, outcome.problem)
+            return
+        self.done(outcome.job)
+        for remark in outcome.remarks:
+            notice(f"{printable(outcome.job.source)}: {remark}")
 
     def done(self, job: Job) -> None:
         """Tell of a picture that was written."""
@@ -100,23 +139,34 @@ class Report:
                 f"{len(jobs)} pictures skipped, as the result of each exists (--overwrite: anew)"
             )
 
-    def failed(self, name: str | Path | Link, reason: str) -> None:
+    def failed(self, name: str | Path | Link | StoredFile, reason: str) -> None:
         """Tell of an input that could not be coloured."""
         self.bar.update()
         self.failures += 1
         notice(f"{printable(name)}: failed, {printable(reason)}")
 
 
+def colorize_here(jobs: Sequence[Job], model: str | None, options: Options) -> Iterator[Outcome]:
+    """Colour pictures in this process: the engine `local`; see `Engine`."""
+    return colorize_jobs(jobs, Colorizer.load(model), options)
+
+
 def colorize_files(
-    names: Sequence[str], model: str | None, output: Path, options: Options | None = None
+    names: Sequence[str],
+    model: str | None,
+    output: Path | str,
+    options: Options | None = None,
+    engine: Engine = colorize_here,
 ) -> int:
     """Colour files into a folder; each result appears whole or not at all.
 
     Args:
-      names: files, folders, patterns and links; a folder's tree is kept under `output`.
+      names: files, folders, patterns, links and URLs of storage; a folder's tree is kept under
+        `output`.
       model: see `Colorizer.load`.
-      output: the folder of the results; created.
+      output: the folder of the results, or a URL of storage; created.
       options: what is asked of the results.
+      engine: does the work.
 
     Returns:
       0 if every picture is there, 1 if some failed; these are named on stderr.
@@ -126,18 +176,23 @@ def colorize_files(
     """
     options = options or Options()
     find_model(model)
-    jobs, problems = _plan(names, output, options.extension)
+    folder = _parse_output(output)
+    jobs, problems = _plan(names, folder, options.extension)
     if options.hints and len(jobs) + len(problems) != 1:
         raise UserError("Hints are places in one picture: name one file with them.")
-    check_folder(output, "--output")
+    if isinstance(folder, Path):
+        check_folder(folder, "--output")
     report = Report(len(jobs) + len(problems))
     for problem in problems:
         report.failed(problem.name, problem.reason)
-    todo = _choose(jobs, options.overwrite, report)
+    todo = _choose(jobs, folder, options.overwrite, report)
     if todo:
         with warnings.catch_warnings():  # here, as it counts for all threads
             warnings.simplefilter("ignore")
-            _colorize_jobs(todo, Colorizer.load(model), output, report, options)
+            outcomes = engine(todo, model, options)
+            with _created(folder):
+                for outcome in outcomes:
+                    report.tell(outcome)
     report.bar.close()
     return 1 if report.failures else 0
 
@@ -165,25 +220,52 @@ def colorize_photo(
     return image
 
 
-def _plan(names: Sequence[str], output: Path, extension: str) -> tuple[list[Job], list[Problem]]:
+def _parse_output(output: Path | str) -> Path | StoredFile:
+    """Return the folder of the results, on this machine or on storage."""
+    name = str(output)
+    return StoredFile(join(name)) if is_stored(name) else Path(strip_local(name))
+
+
+def _plan(
+    names: Sequence[str], output: Path | StoredFile, extension: str
+) -> tuple[list[Job], list[Problem]]:
     """Return what is to be coloured, files before links, and what names nothing."""
     links = [Link(name) for name in dict.fromkeys(names) if is_link(name)]
-    files = [name for name in names if not is_link(name)]
-    inputs, problems = find_inputs(files, output, has_others=bool(links))
-    sources: list[Path | Link] = [*(item.path for item in inputs), *links]
-    places = [*(item.place for item in inputs), *(link.place for link in links)]
-    targets = plan_outputs(places, output, extension)
-    return [Job(*pair) for pair in zip(sources, targets, strict=True)], problems
+    stored_names = [name for name in names if is_stored(name)]
+    files = [strip_local(name) for name in names if not (is_link(name) or is_stored(name))]
+    has_others = bool(links or stored_names)
+    inputs, problems = find_inputs(files, Path(str(output)), has_others)
+    stored, more_problems = find_stored(stored_names, str(output), bool(links or inputs))
+    sources: list[Path | Link | StoredFile] = [*(item.path for item in inputs), *stored, *links]
+    places = [*(i.place for i in inputs), *(i.place for i in stored), *(i.place for i in links)]
+    targets = _plan_targets(places, output, extension)
+    jobs = [Job(*pair) for pair in zip(sources, targets, strict=True)]
+    return jobs, problems + more_problems
 
 
-def _choose(jobs: Sequence[Job], overwrite: bool, report: Report) -> list[Job]:
+def _plan_targets(
+    places: Sequence[Path], output: Path | StoredFile, extension: str
+) -> Sequence[Path | StoredFile]:
+    if isinstance(output, Path):
+        return plan_outputs(places, output, extension)
+    planned = plan_outputs(places, Path(), extension)
+    return [StoredFile(join(output.url, place)) for place in planned]
+
+
+def _choose(
+    jobs: Sequence[Job], output: Path | StoredFile, overwrite: bool, report: Report
+) -> list[Job]:
     """Return what is to be done: not over existing files, and never over an input."""
-    sources = {real_path(job.source) for job in jobs if isinstance(job.source, Path)}
+    sources = {_identify(job.source) for job in jobs}
+    # One listing instead of a question for each file.
+    listed = None if isinstance(output, Path) else list_urls(output.url)
     todo, existing = [], []
     for job in jobs:
-        if real_path(job.target) in sources:
+        name = str(job.target)
+        exists = os.path.exists(name) if listed is None else name in listed
+        if _identify(job.target) in sources:
             report.failed(job.source, f"{job.target} is itself an input: name another --output")
-        elif os.path.exists(job.target) and not overwrite:
+        elif exists and not overwrite:
             existing.append(job)
         else:
             todo.append(job)
@@ -191,19 +273,19 @@ def _choose(jobs: Sequence[Job], overwrite: bool, report: Report) -> list[Job]:
     return todo
 
 
-def _colorize_jobs(
-    jobs: Sequence[Job], colorizer: Colorizer, output: Path, report: Report, options: Options
-) -> None:
+def _identify(place: Path | Link | StoredFile) -> Path | Link | StoredFile:
+    return real_path(place) if isinstance(place, Path) else place
+
+
+def colorize_jobs(jobs: Sequence[Job], colorizer: Colorizer, options: Options) -> Iterator[Outcome]:
+    """Return an iterator over what becomes of each job; the work is done as it goes on.
+
+    Raises:
+      UserError: if the reference can't be read.
+    """
     colorize = _make_colorize(colorizer, options)
-    with _created(output):
-        for portion in _divide(jobs):
-            for job, photo, error in _colorize_portion(portion, colorize, report, options):
-                if error:
-                    report.failed(job.source, f"{job.target} can't be written: {explain(error)}")
-                    continue
-                report.done(job)
-                for remark in _remarks(photo, options):
-                    notice(f"{printable(job.source)}: {remark}")
+    portions = (_colorize_portion(portion, colorize, options) for portion in _divide(jobs))
+    return itertools.chain.from_iterable(portions)
 
 
 def _remarks(photo: Photo, options: Options) -> Iterator[str]:
@@ -224,12 +306,15 @@ def _make_colorize(
     Raises:
       UserError: if the reference can't be read.
     """
+    reference = options.reference
+    if isinstance(reference, Path):
+        reference = read_palette(reference)
     shared: dict[str, Any] = {
         "size": options.size,
         "saturation": options.saturation,
         "upsample": options.upsample,
         "lightness": options.lightness,
-        "reference": None if options.reference is None else read_palette(options.reference),
+        "reference": reference,
     }
     if options.hints:
         return partial(map, partial(colorizer.colorize, hints=options.hints, **shared))
@@ -241,7 +326,7 @@ def _divide(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     portion: list[Job] = []
     total = 0
     for job in jobs:
-        pixels = _LINK_PIXELS if isinstance(job.source, Link) else count_pixels(job.source)
+        pixels = _guess_pixels(job.source)
         if portion and total + pixels > _PORTION_PIXELS:
             yield portion
             portion, total = [], 0
@@ -251,57 +336,78 @@ def _divide(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield portion
 
 
+def _guess_pixels(source: Path | Link | StoredFile) -> int:
+    if isinstance(source, Path):
+        return count_pixels(source)
+    return getattr(source, "size", 0) * _BYTE_PIXELS or _LINK_PIXELS
+
+
 def _read(limits: Limits, job: Job) -> tuple[Job, Photo | Exception]:
     try:
         if isinstance(job.source, Path):
             return job, read_photo(job.source)
-        with downloaded(job.source, limits) as path:
+        with _fetched(job.source, limits) as path:
             return job, read_photo(path)
     except (UserError, OSError) as error:  # OSError: where a download is kept, the disk may be full
         return job, error
 
 
+def _fetched(source: Link | StoredFile, limits: Limits) -> contextlib.AbstractContextManager[Path]:
+    return source.fetched() if isinstance(source, StoredFile) else downloaded(source, limits)
+
+
 def _colorize_portion(
     jobs: Sequence[Job],
     colorize: Callable[[Iterable[Photo]], Iterator[np.ndarray]],
-    report: Report,
     options: Options,
-) -> Iterator[tuple[Job, Photo, Exception | None]]:
-    """Yield each job whose picture could be read, and what kept its result from being written.
+) -> Iterator[Outcome]:
+    """Yield what becomes of each job.
 
     Threads decode the next pictures and encode the last ones while the network is at work.
     """
     waiting: deque[tuple[Job, Photo]] = deque()
+    unread: deque[Outcome] = deque()
 
     def read_each() -> Iterator[Photo]:
         for job, photo in map_ahead(partial(_read, options.limits), jobs, ahead=_AHEAD):
             if isinstance(photo, Exception):
-                report.failed(job.source, explain(photo))
+                unread.append(Outcome(job, explain(photo)))
                 continue
             waiting.append((job, photo))
             yield photo
 
-    def save(result: tuple[Job, Photo, np.ndarray]) -> tuple[Job, Photo, Exception | None]:
+    def save(result: tuple[Job, Photo, np.ndarray]) -> Outcome:
         job, photo, image = result
         try:
             _save(photo, image, job.target, options)
         except Exception as error:  # a full disk, or what a format can't hold in many kinds
-            return job, photo, error
-        return job, photo, None
+            return Outcome(job, f"{job.target} can't be written: {explain(error)}")
+        return Outcome(job, remarks=tuple(_remarks(photo, options)))
 
     results = ((*waiting.popleft(), image) for image in colorize(read_each()))
-    yield from map_ahead(save, results, ahead=_AHEAD)
+    for outcome in map_ahead(save, results, ahead=_AHEAD):
+        while unread:
+            yield unread.popleft()
+        yield outcome
+    yield from unread
 
 
-def _save(photo: Photo, image: np.ndarray, target: Path, options: Options) -> None:
+def _save(photo: Photo, image: np.ndarray, target: Path | StoredFile, options: Options) -> None:
     """Write a photo's result; see `save_picture`."""
-    metadata = photo.metadata if options.keep_metadata else None
-    save_picture(image, target, photo.alpha, metadata)
+
+    def write(path: Path) -> None:
+        metadata = photo.metadata if options.keep_metadata else None
+        save_picture(image, path, photo.alpha, metadata)
+
+    write(target) if isinstance(target, Path) else target.store(write)
 
 
 @contextlib.contextmanager
-def _created(folder: Path) -> Iterator[None]:
-    """Create a folder, and take it away again if nothing came into it."""
+def _created(folder: Path | StoredFile) -> Iterator[None]:
+    """Create a folder, and take it away again if nothing came into it; storage needs none."""
+    if not isinstance(folder, Path):
+        yield
+        return
     existed = folder.exists()
     create_folder(folder, "--output")
     try:
