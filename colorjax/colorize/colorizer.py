@@ -131,6 +131,16 @@ class Colorizer:
         [(ab, _)] = self._predict_batch([_read(image)], parallel.round_up_to_devices(1), size)
         return ab
 
+    def predict_many(
+        self, photos: Iterable[Photo], *, size: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Return an iterator over what the network predicts for photos, in order, in batches.
+
+        See `predict_ab`; photos are taken a batch ahead of what is yielded.
+        """
+        size = self._check_size(size)
+        return (ab for _, ab, _ in self._predict_each(photos, size))
+
     def _iterate(
         self, images: Iterable[Photo | Picture], size: int, look: Look
     ) -> Iterator[np.ndarray]:
