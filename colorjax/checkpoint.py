@@ -175,6 +175,18 @@ def restore_item(folder: Path, item: str, abstract: Any) -> Any:
         return checkpointer.restore(path, abstract)
 
 
+def save_model(folder: Path, generator: Any) -> None:
+    """Write the item `generator` and its checksums into an empty folder.
+
+    Args:
+      folder: of the model.
+      generator: its variables; read back as float32 whatever floats they are saved as.
+    """
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / "generator").absolute(), generator)
+    write_checksums(folder)
+
+
 def restore_state(folder: Path, abstract_state: Any) -> Any:
     """Return the item `state` of a step as the dataclass it was saved from; see `restore_item`."""
     restored = restore_item(folder, "state", serialization.to_state_dict(abstract_state))
