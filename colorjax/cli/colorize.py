@@ -1,15 +1,23 @@
-"""Colour pictures: files, folders, patterns and links."""
+"""Colour pictures and films: files, folders, patterns and links."""
 
 import argparse
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from colorjax.colorize.batch import Engine
+    from colorjax.colorize.film_reading import Span
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|GLOB|URL", help="what to colour")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGE|FOLDER|GLOB|URL|VIDEO", help="what to colour"
+    )
     parser.add_argument("--model", help="a run's or model's folder, DIR@STEP, or a listed name")
     parser.add_argument(
-        "--output", type=Path, default=Path("colorized"), metavar="DIR", help="default: colorized"
+        "--output", default="colorized", metavar="DIR|URL", help="default: colorized"
     )
     parser.add_argument(
         "--size", type=int, metavar="N", help="side of the square the network sees, in pixels"
@@ -40,6 +48,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="write over existing files")
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="default: png")
     parser.add_argument("--keep-metadata", action="store_true", help="keep EXIF and XMP")
+    parser.add_argument(
+        "--start", metavar="TIME", help="of films, in seconds or h:m:s; default: the beginning"
+    )
+    parser.add_argument("--end", metavar="TIME", help="of films, likewise; default: the end")
+    parser.add_argument(
+        "--frame-by-frame",
+        action="store_true",
+        help="colour a film's frames each by itself, which flickers",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or a pool of processes, on a cluster if there is one; default: local",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes of the engine ray; default: by cores"
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="a Ray cluster that there is; default: RAY_ADDRESS, or one of this machine alone",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,5 +90,30 @@ def run(arguments: argparse.Namespace) -> int:
         keep_metadata=arguments.keep_metadata,
         overwrite=arguments.overwrite,
         extension=f".{arguments.format}",
+        span=_parse_span(arguments.start, arguments.end),
+        frame_by_frame=arguments.frame_by_frame,
     )
-    return colorize_files(arguments.inputs, arguments.model, arguments.output, options)
+    engine = _create_engine(arguments)
+    return colorize_files(arguments.inputs, arguments.model, arguments.output, options, engine)
+
+
+def _parse_span(start: str | None, end: str | None) -> "Span":
+    from colorjax.colorize.film_reading import Span, parse_time
+
+    return Span(parse_time(start or "0"), None if end is None else parse_time(end))
+
+
+def _create_engine(arguments: argparse.Namespace) -> "Engine":
+    from colorjax.colorize.batch import colorize_here
+    from colorjax.errors import UserError
+
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers {arguments.workers} can't be: give 1 or more.")
+    if arguments.engine == "local":
+        if arguments.workers or arguments.ray_address:
+            raise UserError("--workers and --ray-address go with --engine ray.")
+        return colorize_here
+    from colorjax.colorize.archive import Pool, create_engine
+
+    address = arguments.ray_address or os.environ.get("RAY_ADDRESS", "")
+    return create_engine(Pool(arguments.workers or 0, address, arguments.verbose))

@@ -2,6 +2,7 @@
 
 import glob
 import posixpath
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +82,8 @@ class StoredFile:
 
 def is_stored(name: str) -> bool:
     """Return whether a name on the command line is a URL of storage."""
-    return "://" in name and not is_link(name) and not name.startswith(_LOCAL)
+    is_url = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name)
+    return bool(is_url) and not is_link(name) and not name.startswith(_LOCAL)
 
 
 def strip_local(name: str) -> str:
