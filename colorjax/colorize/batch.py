@@ -17,10 +17,13 @@ from tqdm import tqdm
 
 from colorjax.colorize.ahead import map_ahead
 from colorjax.colorize.colorizer import Colorizer
+from colorjax.colorize.film_progress import FilmProgress, tidied_on_sigterm
+from colorjax.colorize.film_reading import FilmError, Span, is_film
 from colorjax.colorize.hints import Hint
 from colorjax.colorize.inputs import Problem, find_inputs, plan_outputs, real_path
 from colorjax.colorize.links import Limits, Link, downloaded, is_link
 from colorjax.colorize.model import find_model
+from colorjax.colorize.painting import Look
 from colorjax.colorize.pictures import Photo, count_pixels, read_photo, save_picture
 from colorjax.colorize.reference import Palette, read_palette
 from colorjax.colorize.storage import (
@@ -57,7 +60,9 @@ class Options:
       hints: for one picture.
       keep_metadata: whether EXIF and XMP go with the results.
       overwrite: whether existing files are written anew, instead of left as they are.
-      extension: of the results, `.png` or `.jpg`.
+      extension: of the results of pictures, `.png` or `.jpg`.
+      span: the part of films that is coloured.
+      frame_by_frame: whether a film's frames are coloured each by itself.
       limits: of what is spent on a link.
     """
 
@@ -70,6 +75,8 @@ class Options:
     keep_metadata: bool = False
     overwrite: bool = False
     extension: str = ".png"
+    span: Span = field(default_factory=Span)
+    frame_by_frame: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -180,6 +187,7 @@ def colorize_files(
     jobs, problems = _plan(names, folder, options.extension)
     if options.hints and len(jobs) + len(problems) != 1:
         raise UserError("Hints are places in one picture: name one file with them.")
+    _check_films(jobs, options)
     if isinstance(folder, Path):
         check_folder(folder, "--output")
     report = Report(len(jobs) + len(problems))
@@ -281,11 +289,70 @@ def colorize_jobs(jobs: Sequence[Job], colorizer: Colorizer, options: Options) -
     """Return an iterator over what becomes of each job; the work is done as it goes on.
 
     Raises:
-      UserError: if the reference can't be read.
+      UserError: if the reference can't be read, or, with films, an option is out of range.
     """
     colorize = _make_colorize(colorizer, options)
-    portions = (_colorize_portion(portion, colorize, options) for portion in _divide(jobs))
-    return itertools.chain.from_iterable(portions)
+    pictures = [job for job in jobs if not _is_film(job)]
+    films = [job for job in jobs if _is_film(job)]
+    if films:  # what is wrong with the call is raised before anything is written
+        Look(options.saturation, options.upsample)
+        colorizer.predict_many((), size=options.size)
+    portions = (_colorize_portion(portion, colorize, options) for portion in _divide(pictures))
+    return itertools.chain(
+        itertools.chain.from_iterable(portions),
+        (_colorize_film(job, colorizer, options) for job in films),
+    )
+
+
+def _is_film(job: Job) -> bool:
+    return not isinstance(job.source, Link) and is_film(str(job.source))
+
+
+def _check_films(jobs: Sequence[Job], options: Options) -> None:
+    """Check that what is asked for can be had of films, or without them."""
+    if not any(map(_is_film, jobs)):
+        if options.span != Span():
+            raise UserError("--start and --end cut films: name one with them.")
+    elif options.hints:
+        raise UserError("Hints are places in one picture, and films move: leave --hint out.")
+    elif options.lightness != "input":
+        raise UserError("Films keep their own lightness: leave --lightness network out.")
+
+
+def _colorize_film(job: Job, colorizer: Colorizer, options: Options) -> Outcome:
+    from colorjax.colorize.film import colorize_film  # heavy, and few calls have films
+
+    progress = FilmProgress(printable(job.source))
+
+    def write(source: Path, target: Path) -> None:
+        colorize_film(
+            colorizer,
+            source,
+            target,
+            start=options.span.start,
+            end=options.span.end,
+            size=options.size,
+            saturation=options.saturation,
+            upsample=options.upsample,
+            reference=options.reference,
+            frame_by_frame=options.frame_by_frame,
+            keep_metadata=options.keep_metadata,
+            progress=progress.update,
+        )
+
+    try:
+        with tidied_on_sigterm(), _at_hand(job.source, options.limits) as source:
+            if isinstance(job.target, Path):
+                write(source, job.target)
+            else:
+                job.target.store(partial(write, source))
+    except FilmError as error:
+        return Outcome(job, error.reason)
+    except (UserError, OSError) as error:  # of storage, or the model's weights
+        return Outcome(job, explain(error))
+    finally:
+        progress.close()
+    return Outcome(job)
 
 
 def _remarks(photo: Photo, options: Options) -> Iterator[str]:
@@ -344,15 +411,18 @@ def _guess_pixels(source: Path | Link | StoredFile) -> int:
 
 def _read(limits: Limits, job: Job) -> tuple[Job, Photo | Exception]:
     try:
-        if isinstance(job.source, Path):
-            return job, read_photo(job.source)
-        with _fetched(job.source, limits) as path:
+        with _at_hand(job.source, limits) as path:
             return job, read_photo(path)
     except (UserError, OSError) as error:  # OSError: where a download is kept, the disk may be full
         return job, error
 
 
-def _fetched(source: Link | StoredFile, limits: Limits) -> contextlib.AbstractContextManager[Path]:
+def _at_hand(
+    source: Path | Link | StoredFile, limits: Limits
+) -> contextlib.AbstractContextManager[Path]:
+    """Provide a source as a file on this machine."""
+    if isinstance(source, Path):
+        return contextlib.nullcontext(source)
     return source.fetched() if isinstance(source, StoredFile) else downloaded(source, limits)
 
 

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from colorjax.colorize.film_reading import FILM_EXTENSIONS, is_film
 from colorjax.data.decode import explain
 from colorjax.data.folder import EXTENSIONS, find_images
 from colorjax.errors import UserError
+
+_EXTENSIONS = EXTENSIONS | FILM_EXTENSIONS
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,15 @@ def plan_outputs(places: Sequence[Path], output: Path, extension: str) -> list[P
     Args:
       places: of the inputs, in a fixed order.
       output: the folder of the results.
-      extension: of the results, with its dot.
+      extension: of the results of pictures, with its dot; films become MP4.
     """
-    shared = Counter(_key(place.with_suffix("")) for place in places)
+    extensions = [".mp4" if is_film(place) else extension for place in places]
+    pairs = list(zip(places, extensions, strict=True))
+    shared = Counter(_key(place.with_suffix(extension)) for place, extension in pairs)
     used: set[str] = set()
     planned = []
-    for place in places:
-        unique = shared[_key(place.with_suffix(""))] == 1
+    for place, extension in pairs:
+        unique = shared[_key(place.with_suffix(extension))] == 1
         base = place.with_suffix("") if unique else place
         path = base.with_name(base.name + extension)
         number = 2
@@ -116,7 +121,7 @@ def _expand_missing(name: str, output: Path) -> Iterator[Input]:
         yield from _expand_pattern(name, output)
     elif os.path.islink(name):
         raise FileNotFoundError("it is a link to a file that is not there")
-    elif Path(name).suffix.lower() in EXTENSIONS:
+    elif Path(name).suffix.lower() in _EXTENSIONS:
         raise FileNotFoundError("there is no such file")
     else:
         raise UserError(f"There is no file or folder {name}.")
@@ -128,12 +133,12 @@ def _expand_folder(folder: Path, output: Path) -> Iterator[Input | Problem]:
             f"{folder} is also where results go, which would become inputs: name another --output."
         )
     errors: list[OSError] = []
-    places = [Path(name) for name in sorted(find_images(folder, errors.append))]
+    places = [Path(name) for name in sorted(find_images(folder, errors.append, _EXTENSIONS))]
     for error in errors:
         yield Problem(error.filename, explain(error))
     if not (places or errors):
-        extensions = ", ".join(sorted(EXTENSIONS))
-        raise UserError(f"The folder {folder} holds no image files ({extensions}).")
+        extensions = ", ".join(sorted(_EXTENSIONS))
+        raise UserError(f"The folder {folder} holds no image files or films ({extensions}).")
     inside = [place for place in places if output not in real_path(folder / place).parents]
     # A folder that lies inside the output folder is meant: it was named.
     for place in inside or places:

@@ -1,7 +1,7 @@
 """A folder of pictures: any tree, found recursively."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +60,15 @@ class FolderSource:
         return decode(self.root / self.items[index].name, shape)
 
 
-def find_images(root: Path, on_error: Callable[[OSError], object]) -> Iterator[str]:
+def find_images(
+    root: Path, on_error: Callable[[OSError], object], extensions: Collection[str] = EXTENSIONS
+) -> Iterator[str]:
     """Yield the relative paths of image files, through links but round no loop of them.
 
     Args:
       root: of the tree.
       on_error: told of folders that can't be listed; the error holds their `filename`.
+      extensions: of the files that are meant, in lower case.
     """
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, onerror=on_error, followlinks=True):
@@ -81,7 +84,7 @@ def find_images(root: Path, on_error: Callable[[OSError], object]) -> Iterator[s
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root)
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+            if not name.startswith(".") and Path(name).suffix.lower() in extensions:
                 yield (relative / name).as_posix()
 
 
