@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
+from colorjax.models.convolution import convolve
 from colorjax.models.layers import KERNEL_INIT, ConvBlock, avg_pool_2x2, leaky_relu, make_norm
 
 
@@ -39,9 +40,7 @@ class WGANCritic(nn.Module):
             if block:
                 x = make_norm(self.norm, train, self.dtype)(x)
             x = leaky_relu(x)
-        scores = nn.Conv(
-            1, (4, 4), padding="VALID", use_bias=False, kernel_init=KERNEL_INIT, dtype=self.dtype
-        )(x)
+        scores = _conv(1, 1, False, self.dtype, padding=0)(x)
         return scores.astype(jnp.float32)
 
 
@@ -161,13 +160,16 @@ def _check_size(image: jax.Array, multiple: int) -> None:
         )
 
 
-def _conv(features: int, stride: int, use_bias: bool, dtype: Any, size: int = 4) -> nn.Conv:
+def _conv(
+    features: int, stride: int, use_bias: bool, dtype: Any, size: int = 4, padding: int = 1
+) -> nn.Conv:
     return nn.Conv(
         features,
         (size, size),
         strides=stride,
-        padding=1,
+        padding=padding,
         use_bias=use_bias,
         kernel_init=KERNEL_INIT,
         dtype=dtype,
+        conv_general_dilated=convolve,
     )

@@ -63,10 +63,10 @@ def upsample_bilinear(features: jax.Array) -> jax.Array:
         size = features.shape[axis]
         first = jax.lax.slice_in_dim(features, 0, 1, axis=axis)
         last = jax.lax.slice_in_dim(features, size - 1, size, axis=axis)
-        before = jnp.concatenate(
+        before = jax.lax.concatenate(
             [first, jax.lax.slice_in_dim(features, 0, size - 1, axis=axis)], axis
         )
-        after = jnp.concatenate([jax.lax.slice_in_dim(features, 1, size, axis=axis), last], axis)
+        after = jax.lax.concatenate([jax.lax.slice_in_dim(features, 1, size, axis=axis), last], axis)
         pairs = [0.75 * features + 0.25 * before, 0.75 * features + 0.25 * after]
         shape = list(features.shape)
         shape[axis] *= 2
@@ -150,7 +150,9 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
         image = blocks.reshape(batch, 2 * height, 2 * width, features)
         below, right = 2 * padding - top, 2 * padding - left
         total += jnp.pad(image, [(0, 0), (top, below), (left, right), (0, 0)])
-    return total[:, padding : padding + 2 * height, padding : padding + 2 * width]
+    # Not by indexing, which becomes a gather where height and width are symbols, as in an export.
+    rows = jax.lax.slice_in_dim(total, padding, padding + 2 * height, axis=1)
+    return jax.lax.slice_in_dim(rows, padding, padding + 2 * width, axis=2)
 
 
 class ConvBlock(nn.Module):

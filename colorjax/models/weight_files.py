@@ -1,6 +1,7 @@
 """Files of named tensors, local or from the Hugging Face hub; nothing is ever unpickled."""
 
 import contextlib
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from colorjax.errors import UserError
 
 HUB = "hf://"
 HUB_FILE = "model.safetensors"
+LONGEST_HEADER = 2**16  # bytes, of an array in a .npz; more is no description of one
 FLOATS = {"F16": "float16", "F32": "float32", "F64": "float64"}  # by safetensors' names
 
 
@@ -73,11 +75,13 @@ class NpzFile(WeightFile):
 
     def _header(self, name: str) -> tuple[tuple[int, ...], str]:
         with self._archive.open(f"{name}.npy") as member:
-            first = np.lib.format.read_magic(member) == (1, 0)
-            read = np.lib.format
-            shape, _, dtype = (
-                read.read_array_header_1_0(member) if first else read.read_array_header_2_0(member)
-            )
+            # A header may claim to be 4 GiB long, and zeros are compressed to nearly nothing.
+            start = io.BytesIO(member.read(LONGEST_HEADER))
+        read = np.lib.format
+        first = read.read_magic(start) == (1, 0)
+        shape, _, dtype = (
+            read.read_array_header_1_0(start) if first else read.read_array_header_2_0(start)
+        )
         return shape, dtype.name
 
     def _tensor(self, name: str) -> np.ndarray:
