@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from colorjax import configuration, parallel
@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
     from colorjax.training import loop
 
     quieten(_VERBOSE.value)
+    if not _VERBOSE.value:
+        logging.set_verbosity(logging.FATAL)  # Orbax logs errors that one sentence will tell
     keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -65,5 +67,5 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     # Flags are parsed within, where their errors are reported too.
-    with reporting_errors(verbose="--verbose" in sys.argv):
+    with parallel.leaving_at_once(), reporting_errors(verbose="--verbose" in sys.argv):
         app.run(main, flags_parser=parse_flags)

@@ -25,15 +25,48 @@ from etils import epath
 from flax import serialization, traverse_util
 
 from colorjax.console import notice
-from colorjax.errors import UserError
+from colorjax.errors import TrainingError, UserError
+from colorjax.files import find_reason
 
 CHECKSUMS = "checksums.json"
 _ALWAYS_TAKEN = 2**30  # bytes of arrays that are read whatever the size of their files
+_LARGEST_TEXT = 2**26  # bytes of a file that isn't pieces of arrays
 _DENSEST = 100  # times its files' size that an item's arrays may have: zeros compress that well
 
 
 class DamagedCheckpointError(UserError):
     """A checkpoint whose files are not those that were written."""
+
+
+class SaveError(TrainingError):
+    """A checkpoint that could not be written, or another file of a run; earlier ones are whole."""
+
+    def __init__(self, workdir: Path, error: BaseException) -> None:
+        newest = find_newest_step(workdir)
+        later = f"goes on from step {newest}" if newest else "begins anew"
+        super().__init__(
+            f"{workdir} can't be written ({find_reason(error)}): once it can be, the same command "
+            f"again {later}."
+        )
+
+
+@contextmanager
+def naming_failure(workdir: Path, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Say in one sentence that a run's folder can't be written.
+
+    Args:
+      workdir: the folder.
+      kind: of the errors that tell so.
+
+    Raises:
+      SaveError: in place of these.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, SaveError):  # of another process, or said already
+        raise
+    except kind as error:
+        raise SaveError(workdir, error) from error
 
 
 class CheckpointStore:
@@ -46,6 +79,7 @@ class CheckpointStore:
     """
 
     def __init__(self, workdir: Path, keep: int, keep_period: int = 0) -> None:
+        self._workdir = workdir
         self._steps = _create_manager(workdir / "steps", keep, keep_period)
         self._best = _create_manager(workdir / "best", 1, 0)
         self._damaged: set[int] = set()  # passed over; saved again when training gets there
@@ -58,19 +92,26 @@ class CheckpointStore:
           state: the tree of arrays that carries on.
           networks: variables of `generator` and, where there is one, `critic`.
           progress: what the host carries on, as JSON knows it.
+
+        Raises:
+          SaveError: if this one or the one before, which went on in the background, can't be
+            written.
         """
         items = _save_arguments(networks)
         items["state"] = ocp.args.StandardSave(serialization.to_state_dict(state))
         items["progress"] = ocp.args.JsonSave(progress)
-        if step in self._damaged:
-            self._steps.delete(step)
-            self._damaged.remove(step)
-        self._steps.save(step, args=ocp.args.Composite(**items), force=True)
+        with naming_failure(self._workdir, Exception):
+            if step in self._damaged:
+                self._steps.delete(step)
+                self._damaged.remove(step)
+            self._steps.save(step, args=ocp.args.Composite(**items), force=True)
 
     def save_best(self, step: int, networks: dict[str, Any]) -> None:
-        """Start to save the networks as the best so far, in place of the last best."""
-        if step not in self._best.all_steps():
-            self._best.save(step, args=ocp.args.Composite(**_save_arguments(networks)), force=True)
+        """Start to save the networks as the best so far, in place of the last best; see `save`."""
+        with naming_failure(self._workdir, Exception):
+            if step not in self._best.all_steps():
+                items = ocp.args.Composite(**_save_arguments(networks))
+                self._best.save(step, args=items, force=True)
 
     def restore_newest(self, abstract_state: Any) -> tuple[Any, dict] | None:
         """Return state and progress of the newest whole step, None if there is no step.
@@ -103,14 +144,16 @@ class CheckpointStore:
                 self._best.delete(other)
 
     def wait(self) -> None:
-        """Wait until everything that was saved lies on the disk."""
-        self._steps.wait_until_finished()
-        self._best.wait_until_finished()
+        """Wait until everything that was saved lies on the disk; see `save` for what is raised."""
+        with naming_failure(self._workdir, Exception):
+            self._steps.wait_until_finished()
+            self._best.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, then release what the managers hold."""
-        self._steps.close()
-        self._best.close()
+        """Wait, then release what the managers hold; see `save` for what is raised."""
+        with naming_failure(self._workdir, Exception):
+            self._steps.close()
+            self._best.close()
 
 
 def parse_model_name(name: str) -> tuple[Path, int | None]:
@@ -198,6 +241,14 @@ def has_steps(workdir: Path) -> bool:
     return bool(_steps_in(workdir / "steps"))
 
 
+def find_newest_step(workdir: Path) -> int:
+    """Return the newest step of a run's folder that was written to its end, 0 if there is none."""
+    try:
+        return max(_steps_in(workdir / "steps"), default=0)
+    except OSError:
+        return 0
+
+
 def has_item(folder: Path, item: str) -> bool:
     """Return whether a step's folder holds that item."""
     return (folder / item).is_dir()
@@ -254,6 +305,21 @@ def _check_plain(item: Path) -> None:
             raise DamagedCheckpointError(_link_message(path))
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise DamagedCheckpointError(f"{path} is no plain file: a checkpoint has no others.")
+        if path.parent.name != "d" and not stat.S_ISDIR(mode):  # where OCDBT keeps the arrays
+            _check_text(path)
+
+
+def _check_text(path: Path) -> None:
+    """Check that a file is of a size to be read whole.
+
+    Raises:
+      DamagedCheckpointError: if it isn't.
+    """
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise DamagedCheckpointError(
+            f"{path} is larger than {_LARGEST_TEXT / 2**20:.0f} MiB, as none of its kind is: take "
+            "the checkpoint from another place."
+        )
 
 
 def _link_message(path: Path) -> str:
@@ -284,6 +350,7 @@ def _verify_checksums(folder: Path, item: str) -> None:
         raise DamagedCheckpointError(_link_message(path))
     if not path.is_file():
         return
+    _check_text(path)
     try:
         sums = json.loads(path.read_text()).items()
     except (ValueError, AttributeError, RecursionError) as error:
@@ -358,6 +425,11 @@ def _check_size(path: Path, found: Any, expected: Any) -> None:
     leaves = jax.tree.leaves(expected)
     declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
     held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if held > 2 * declared + _LARGEST_TEXT:
+        raise UserError(
+            f"{path} has files of {held / 2**20:,.1f} MiB for {declared / 2**20:,.1f} MiB of "
+            "numbers: take the model from another place."
+        )
     if declared > max(_ALWAYS_TAKEN, _DENSEST * held):
         raise UserError(
             f"{path} declares {declared / 2**30:,.1f} GiB of numbers, which its files of "

@@ -21,7 +21,7 @@ _LARGEST_CONFIG = 2**20  # bytes; a recipe's takes some kilobytes
 # What may differ when a run is resumed: it changes how long and where, not what is trained.
 _FREE_TO_CHANGE = re.compile(
     r"phases\.\w+\.epochs|patience|checkpoint\..*|log_every_steps|sample_images"
-    r"|on_nonfinite|nonfinite_limit"
+    r"|on_nonfinite|nonfinite_limit|deterministic"
     r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
 )
 

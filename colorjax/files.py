@@ -1,11 +1,16 @@
-"""Files that appear whole or not at all, and whether a place can be written."""
+"""Files that appear whole or not at all, locked folders, and whether a place can be written."""
 
+import contextlib
+import fcntl
 import os
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from colorjax.errors import UserError
+
+LOCK = ".lock"  # of a folder that a program is at work in
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -68,7 +73,44 @@ def create_folder(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise UserError(
-            f"{folder} can't be written ({reason}): name another folder with {option}."
+            f"{folder} can't be written ({find_reason(error)}): name another folder with {option}."
         ) from error
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path, option: str) -> Iterator[None]:
+    """Keep other programs that lock the folder out of it; the system unlocks it at a kill.
+
+    Where the file system knows no locks, the folder stays open to others.
+
+    Args:
+      folder: that is there.
+      option: of the command that names another one, such as `--workdir`.
+
+    Raises:
+      UserError: if another program has it.
+      OSError: if it can't be written.
+    """
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Another program is at work in {folder}: wait for its end, or name another folder "
+                f"with {option}."
+            ) from None
+        except OSError:  # of a file system without locks
+            pass
+        yield
+
+
+def find_reason(error: BaseException) -> str:
+    """Return why the system refused, for instance `no space left on device`.
+
+    TensorStore gives its number within a message of paths.
+    """
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    text = os.strerror(number) if number else (str(error).splitlines() or [""])[0]
+    return (text or type(error).__name__).lower()

@@ -5,9 +5,14 @@ mesh axis `data`, the state is replicated, and XLA splits the work, so that batc
 gradients are those of the global batch.
 """
 
+import ctypes
 import os
+import signal
+import sys
+import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +21,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from colorjax.errors import UserError
+from colorjax.errors import TrainingError, UserError
 
 ALONE = "none"  # as the coordinator: one process, whatever started it
 AUTOMATIC = "auto"  # as the coordinator: several processes, and JAX finds out how many
+SILENCE_SECONDS = 60  # after which a process counts as gone
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+LOST = "Another process of this run has ended, or can't be reached"
+GO_ON = "its own output may say why, and the same commands again go on from the last checkpoint."
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def initialize(coordinator: str = "", processes: int = 0, process_id: int = -1) 
         return
     arguments = _describe_processes(coordinator, processes, process_id, cluster)
     try:
-        jax.distributed.initialize(**arguments)
+        jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE_SECONDS, **arguments)
     except Exception as error:  # of JAX, its coordination service or the cluster's own client
         problem = (str(error).splitlines() or [""])[0].strip(" .") or type(error).__name__
         advice = cluster.advice if cluster is not None and not coordinator else ""
@@ -72,6 +81,87 @@ def initialize(coordinator: str = "", processes: int = 0, process_id: int = -1) 
             f"({problem}): {advice}give --coordinator HOST:PORT with --processes and --process_id, "
             "or --coordinator none to train in one process."
         ) from error
+    _explain_aborts()
+
+
+def _explain_aborts() -> None:
+    """Say in one sentence why this process ends where JAX aborts it.
+
+    JAX does so when it hears no more of another process, from a thread that runs no Python and
+    whichever call the main thread waits in: a handler of the C library's is what is called then.
+    """
+
+    def explain(number: int) -> None:
+        os.write(2, f"error: {LOST}: {GO_ON}\n".encode())
+        os._exit(1)
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(explain)
+    _HANDLERS.append(handler)
+    ctypes.CDLL(None).signal(signal.SIGABRT, handler)
+
+
+_HANDLERS: list[Any] = []  # which have to live as long as the process
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """End the process without delay where it fails beside others.
+
+    An ordinary end would wait for them, for minutes, while they wait for this one.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if end.code in (1, 2):
+            _leave(end.code)
+        raise
+    except BaseException:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+            _leave(1)
+        raise
+
+
+def _leave(status: int) -> None:
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """Say what happened where JAX can't go on because another process is gone.
+
+    Raises:
+      TrainingError: in place of JAX's own error, in a run of several processes.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0].strip(" .")
+        raise TrainingError(f"{LOST} ({reason}): {GO_ON}") from error
+
+
+def make_deterministic() -> None:
+    """Let a GPU take only operations that give the same each time, to the bit.
+
+    Raises:
+      UserError: if JAX has started already, and so has read its flags.
+    """
+    from jax._src.xla_bridge import backends_are_initialized  # no public name tells
+
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if DETERMINISTIC in flags:
+        return
+    if backends_are_initialized():
+        raise UserError(
+            "config.deterministic=True comes too late, since JAX has started without it: set "
+            f"XLA_FLAGS={DETERMINISTIC} before this program starts."
+        )
+    os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
 
 
 def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
@@ -206,9 +296,9 @@ def gather(local: np.ndarray, mesh: Mesh) -> np.ndarray:
     return np.asarray(whole)
 
 
-def any_process(flag: bool) -> bool:
-    """Return whether the flag is set in any process; all of them have to ask."""
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+def largest(number: int) -> int:
+    """Return the largest number that any process gives; all of them have to ask."""
+    return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
 
 
 def to_host(tree: Any) -> Any:

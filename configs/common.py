@@ -11,6 +11,8 @@ def get_config() -> ConfigDict:
     config.batch_size = 64  # pictures in the global batch, over all devices
     config.codec = "lab_centered"  # lab_centered: L/50-1, ab/110; lab_unit: L/100, ab/128; rgb
     config.dtype = "float32"  # of the networks' arithmetic: float32 or bfloat16
+    # On a GPU: the same operations in the same order each time, and slower, for an exact resume.
+    config.deterministic = False
     config.ema_decay = 0.999  # of the generator's average, per step; 0 switches it off
     config.init_from = ""  # a run's folder (or DIR@STEP) whose weights and optimisers to start from
     # The encoder's weights, where init_from names none: FILE.npz, FILE.safetensors, hf://OWNER/NAME.

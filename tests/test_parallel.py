@@ -153,6 +153,6 @@ if __name__ == "__main__":
     parallel.initialize(coordinator, int(processes), int(process_id))
     last = parallel.process_index() == parallel.process_count() - 1
     print(
-        f"{parallel.process_index()} of {parallel.process_count()}: {parallel.any_process(last)}",
+        f"{parallel.process_index()} of {parallel.process_count()}: {parallel.largest(last) == 1}",
         flush=True,
     )

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -282,7 +283,7 @@ def _publish(
     rows = {item.name: item.version for item, reason in pairs if reason is None}
     broken = {item.name: (item.version, reason) for item, reason in pairs if reason is not None}
     # A name of its own for every writing: a program that maps older pixels keeps them.
-    index = Index(f"images-{time.time_ns()}.bin", rows, broken)
+    index = Index(f"images-{uuid.uuid4().hex}.bin", rows, broken)
     partial.rename(folder / index.images)
     fields: dict[str, Any] = {"decoder": DECODER_VERSION, **asdict(index)}
     draft = folder / "index.partial"

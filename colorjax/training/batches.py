@@ -1,5 +1,6 @@
 """The pictures of a run, as the batches that this process gives."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,17 @@ class RunPictures:
     def training_set(self) -> str:
         """A hash of the names of the training pictures."""
         return hash_names([self.pictures.names[index] for index in self._train])
+
+    def hash_pixels(self) -> str:
+        """Return a hash of what is trained and validated on; it reads a gigabyte in a second."""
+        digest = hashlib.sha256()
+        for pictures, indices in (
+            (self.pictures, self._train),
+            (self._validation_pictures, self._validation),
+        ):
+            for index in indices:
+                digest.update(pictures.images[index])
+        return digest.hexdigest()
 
     def training_batches(self, start_step: int) -> Iterator[np.ndarray]:
         """Return this process's blocks of the shuffled batches, from a step on, without end."""

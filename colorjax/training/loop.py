@@ -1,11 +1,13 @@
 """The training loop: epochs of steps, evaluation, pictures, checkpoints, resuming."""
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ from ml_collections import ConfigDict
 from colorjax import checkpoint, configuration, evaluation, models, parallel
 from colorjax.console import notice, say
 from colorjax.errors import TrainingError
-from colorjax.files import create_folder
+from colorjax.files import create_folder, lock_folder
 from colorjax.training import reporting
 from colorjax.training.assembly import (
     Phase,
@@ -51,17 +53,20 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: if something in the config, the data or the folder has to be mended.
       TrainingError: if a loss or gradient is not finite and `config.on_nonfinite` is "stop", or
-        as many batches in a row as `config.nonfinite_limit` have been skipped.
+        as many batches in a row as `config.nonfinite_limit` have been skipped; if the folder can't
+        be written any more; if another process of the run is gone.
     """
     workdir = workdir.absolute()
     configuration.check_ranges(config)
     check_workdir(config, workdir)
-    run = Run(config, workdir)
-    try:
-        with Interruption() as interruption:
-            return run.train(interruption)
-    finally:
-        run.close()
+    if config.deterministic:
+        parallel.make_deterministic()
+    with (
+        parallel.naming_lost_processes(),
+        Run(config, workdir) as run,
+        Interruption() as interruption,
+    ):
+        return run.train(interruption)
 
 
 class Run:
@@ -87,20 +92,46 @@ class Run:
         self._say_start()
         self._check_steps()
         self.state = self._create_state()
-        self.host = HostState(self.pictures.training_set, self.pictures.batch_size)
-        self._open_workdir()
+        self.host = HostState(
+            self.pictures.training_set, self.pictures.batch_size, self.pictures.hash_pixels()
+        )
+        with contextlib.ExitStack() as opened:
+            with checkpoint.naming_failure(self.workdir):
+                self._open_workdir(opened)
+            self._closing = opened.pop_all()
         self.progress = reporting.Progress(
             self.epochs * self.steps_per_epoch * self.pictures.batch_size,
             self.host.step * self.pictures.batch_size,
             self.leads,
         )
+        self._closing.callback(self.progress.close)
 
-    def _open_workdir(self) -> None:
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the run; say what an error of the system means for it."""
+        shared = error is None or type(error) is TrainingError  # by all processes alike
+        with checkpoint.naming_failure(self.workdir):
+            if shared or parallel.process_count() == 1:
+                self.close()
+            if isinstance(error, OSError):
+                raise error
+
+    def _open_workdir(self, opened: contextlib.ExitStack) -> None:
         """Resume what is there, or begin; from here on the folder is this run's."""
         create_folder(self.workdir, "--workdir")
+        if self.leads:
+            opened.enter_context(lock_folder(self.workdir, "--workdir"))
         fields = self.config.checkpoint
         keep_period = fields.keep_every_epochs * self.steps_per_epoch
         self.store = checkpoint.CheckpointStore(self.workdir, fields.keep, keep_period)
+        opened.callback(self.store.close)
         self._resume()
         self.store.forget_other_bests(self.host.best_step)
         if 0 < self.host.step == self.host.best_step:
@@ -109,6 +140,8 @@ class Run:
         if self.leads:
             configuration.save_config(self.config, self.workdir)
         self.log = reporting.MetricsLog(self.workdir, self.host.step) if self.leads else None
+        if self.log is not None:
+            opened.callback(self.log.close)
 
     def train(self, interruption: Interruption) -> int:
         """Train to the end or until a signal; return the exit status."""
@@ -130,10 +163,7 @@ class Run:
 
     def close(self) -> None:
         """Wait for the last checkpoint and close the files."""
-        self.progress.close()
-        self.store.close()
-        if self.log is not None:
-            self.log.close()
+        self._closing.close()
 
     def _begin_phase(self, phase: Phase) -> None:
         """At a phase's first step, begin anew the optimisers that don't carry on into it."""
@@ -247,11 +277,11 @@ class Run:
 
         Several processes have to wait for each other to agree, so they ask only now and then.
         """
-        if parallel.process_count() == 1:
-            return interruption.signal_number != 0
-        if self.host.step % self.config.log_every_steps and self.host.step % self.steps_per_epoch:
+        if parallel.process_count() > 1 and (
+            self.host.step % self.config.log_every_steps and self.host.step % self.steps_per_epoch
+        ):
             return False
-        return parallel.any_process(interruption.signal_number != 0)
+        return interruption.share()
 
     def _finish_epoch(self, epoch: int, phase: Phase) -> None:
         """Evaluate, report, draw and save."""

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from colorjax.console import say
@@ -39,19 +41,54 @@ class MetricsLog:
     def __init__(self, workdir: Path, step: int) -> None:
         self._path = workdir / "metrics.jsonl"
         _cut_back(self._path, step)
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._tensorboard = TensorBoardLog(workdir / "tensorboard", step)
 
     def write(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Write one line; the values are finite."""
         line = json.dumps({"step": step, "epoch": epoch} | values)
         with self._path.open("a") as file:
             file.write(line + "\n")
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.write(step, values)
 
     def close(self) -> None:
         """Flush TensorBoard's files."""
         self._tensorboard.close()
+
+
+class TensorBoardLog:
+    """Writes a file of numbers for TensorBoard.
+
+    tensorboardX's own writer works in a thread, which a full disk ends without a word, and then
+    keeps the caller waiting for ever.
+
+    Args:
+      folder: created if need be.
+      step: TensorBoard drops what other files of the folder have after it.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names: a clock that was set back must not
+        # put this one before those of the earlier starts.
+        taken = [int(path.suffix[1:]) for path in folder.iterdir() if path.suffix[1:].isdecimal()]
+        number = max([int(time.time()), *(each + 1 for each in taken)])
+        self._records = RecordWriter(str(folder / f"events.out.tfevents.{number}"))
+        begun = SessionLog(status=SessionLog.START)
+        self._write(Event(step=step + 1, file_version="brain.Event:2"))
+        self._write(Event(step=step + 1, session_log=begun))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Write the numbers of a step."""
+        for name, value in values.items():
+            self._write(Event(step=step, summary=scalar(name, value)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

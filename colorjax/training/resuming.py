@@ -11,6 +11,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration
+from colorjax.console import notice
 from colorjax.errors import UserError
 from colorjax.files import check_folder
 from colorjax.training.assembly import Phase, create_phases, phase_at
@@ -24,6 +25,7 @@ class HostState:
     Attributes:
       training_set: a hash of the names of the training pictures.
       batch_size: pictures in a batch.
+      pixels: a hash of the pixels trained and validated on.
       step: batches trained on so far.
       best_psnr: on validation, in dB, at `best_step`.
       best_step: where it was reached.
@@ -37,6 +39,7 @@ class HostState:
 
     training_set: str
     batch_size: int
+    pixels: str = ""
     step: int = 0
     best_psnr: float = -math.inf
     best_step: int = 0
@@ -92,8 +95,10 @@ class HostState:
     def check_same_data(self, now: "HostState", workdir: Path) -> None:
         """Check that a run goes on with the pictures and batches that it began with.
 
+        Pixels may differ, as another version of a decoder makes them, and are warned of.
+
         Raises:
-          UserError: if it doesn't.
+          UserError: if the names of the pictures or the size of the batches do.
         """
         if self.training_set != now.training_set:
             raise UserError(
@@ -104,6 +109,12 @@ class HostState:
             raise UserError(
                 f"{workdir} was trained in batches of {self.batch_size}, which shrink to "
                 f"{now.batch_size} on this number of devices: resume on as many as before."
+            )
+        if self.pixels != now.pixels:
+            self.pixels = now.pixels
+            notice(
+                "warning: pictures have changed since the last checkpoint: the run goes on with "
+                "them as they are now, and won't end as it would have"
             )
 
 

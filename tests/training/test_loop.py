@@ -502,9 +502,12 @@ def test_a_workdir_that_cannot_be_written_is_an_error(tiny_config, tmp_path):
         loop.train(tiny_config, tmp_path / "file" / "run")
 
 
-def test_the_first_signal_asks_and_the_second_insists():
+def test_the_first_signal_asks_and_the_second_is_left_to_the_system(capfd):
+    before = signal.getsignal(signal.SIGINT)
     with Interruption() as interruption:
         signal.raise_signal(signal.SIGINT)
         assert interruption.exit_status == 130
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            assert signal.getsignal(number) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == before
+    assert "once more to stop at once" in capfd.readouterr().err
