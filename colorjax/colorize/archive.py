@@ -5,16 +5,18 @@ started again, and what it was at is done again by whoever is free; since result
 there, and named before the work begins, nothing is lost and nothing is there twice.
 """
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -107,20 +109,19 @@ def _colorize(
     """Return an iterator over what becomes of each job; see `Engine`."""
     if options.hints:
         raise UserError("Hints are places in one picture: colour it with --engine local.")
-    if isinstance(options.reference, Path):  # which other machines may not have
-        options = replace(options, reference=read_palette(options.reference))
-    config, variables = _read_model(model)
-    return _iterate(pool, jobs, config, variables, options)
+    return _iterate(pool, jobs, model, options)
 
 
 def _iterate(
-    pool: Pool, jobs: Sequence[Job], config: ConfigDict, variables: Any, options: Options
+    pool: Pool, jobs: Sequence[Job], model: str | None, options: Options
 ) -> Iterator[Outcome]:
     import ray
 
     waiting = dict(enumerate(jobs))
-    with _connected(pool):
-        arguments = {"config": config, "variables": ray.put(variables), "options": options}
+    with _connected(
+        pool
+    ):  # first, as JAX's threads and the starting of processes don't go together
+        arguments = _prepare_arguments(model, options)
         resources = _share_resources(pool.workers, ray.cluster_resources())
         # What is left of a block whose worker died again and again is tried picture by picture.
         for block in (_choose_block(len(jobs), resources["workers"]), 1):
@@ -132,6 +133,26 @@ def _iterate(
                 return
     for job in waiting.values():
         yield Outcome(job, "every worker that took it died, perhaps for want of memory")
+
+
+def _prepare_arguments(model: str | None, options: Options) -> dict[str, Any]:
+    """Return what workers are made with: model and palette, which other machines may not have.
+
+    Raises:
+      UserError: if there is no such model, or it is damaged or doesn't fit its config, or the
+        reference can't be read.
+    """
+    import ray
+
+    # This process only reads; an accelerator's memory is for a worker.
+    jax.config.update("jax_platforms", "cpu")
+    files = find_model(model)
+    shapes = generator_shapes(create_networks(files.config))
+    variables = read_variables(files, "generator", shapes, parallel.create_mesh())
+    if isinstance(options.reference, Path):
+        options = replace(options, reference=read_palette(options.reference))
+    stored = ray.put(parallel.to_host(variables))
+    return {"config": files.config, "variables": stored, "options": options}
 
 
 def _stream(
@@ -157,7 +178,10 @@ def _stream(
     results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         Worker,
         batch_size=None,  # a block as it is
-        compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
+        # One block at a time for each: a worker that is ready early doesn't hoard them.
+        compute=ray.data.ActorPoolStrategy(
+            size=min(workers, blocks), max_tasks_in_flight_per_actor=1
+        ),
         fn_constructor_kwargs=arguments,
         num_cpus=cpus,
         num_gpus=gpus,
@@ -192,18 +216,6 @@ def _parse_place(name: str, size: int = 0) -> Path | StoredFile:
     return StoredFile(name, size=size) if is_stored(name) else Path(name)
 
 
-def _read_model(model: str | None) -> tuple[ConfigDict, Any]:
-    """Return a model's config and its generator's variables, in this process's memory.
-
-    Raises:
-      UserError: if there is no such model, or it is damaged or doesn't fit its config.
-    """
-    files = find_model(model)
-    shapes = generator_shapes(create_networks(files.config))
-    variables = read_variables(files, "generator", shapes, parallel.create_mesh())
-    return files.config, parallel.to_host(variables)
-
-
 def _choose_block(jobs: int, workers: int) -> int:
     """Return how many pictures are handed out together."""
     return min(_BLOCK, max(1, jobs // (workers * _BLOCKS_PER_WORKER)))
@@ -225,12 +237,29 @@ def _share_resources(workers: int, cluster: Mapping[str, float]) -> dict[str, An
 def _prepare_environment(pool: Pool) -> None:
     """Set what Ray reads when it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not pool.verbose:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     if not pool.address:
         # Ray's word for a cluster of one machine, whose servers listen on the loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
-@contextmanager
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Let nothing through to stderr: Ray's own programs would tell that they are to be quiet."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
 def _connected(pool: Pool) -> Iterator[None]:
     """Join the cluster, or start one on this machine, for as long as the context lasts.
 
@@ -244,12 +273,12 @@ def _connected(pool: Pool) -> Iterator[None]:
         return
     level = logging.INFO if pool.verbose else logging.CRITICAL
     logging.getLogger("ray.data").setLevel(level)
-    start: Callable[..., Any] = partial(ray.init, log_to_driver=pool.verbose, logging_level=level)
+    cluster: dict[str, Any] = {"address": pool.address or "local"}
+    if not pool.address:
+        cluster["include_dashboard"] = False
     try:
-        if pool.address:
-            start(address=pool.address)
-        else:
-            start(address="local", include_dashboard=False)
+        with contextlib.nullcontext() if pool.verbose else _muted():
+            ray.init(**cluster, log_to_driver=pool.verbose, logging_level=level)
     except Exception as error:  # many kinds, for instance of another version of Python
         problem = (str(error).strip().splitlines() or [""])[0].strip(" .") or type(error).__name__
         where = f"The Ray cluster at {pool.address}" if pool.address else "Ray"

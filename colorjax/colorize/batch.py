@@ -103,8 +103,8 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
 
-# Colours the pictures of jobs with the model of that name. What is wrong with the call is raised at
-# once; the outcomes come one by one, in any order.
+# Colours the pictures of jobs with the model of that name. The outcomes come one by one, in any
+# order; what is wrong with the call is raised before the first.
 Engine = Callable[[Sequence[Job], str | None, Options], Iterator[Outcome]]
 
 

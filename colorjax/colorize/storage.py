@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from colorjax.colorize.film_reading import FILM_EXTENSIONS
 from colorjax.colorize.inputs import Problem
 from colorjax.colorize.links import is_link
 from colorjax.data.decode import explain
@@ -171,7 +172,8 @@ def _expand(name: str, output: str) -> list[StoredFile]:
         if glob.has_magic(key):
             matches = files.glob(key, detail=True).values()
             found = [_describe(files, match) for match in matches if match["type"] == "file"]
-            return sorted(found, key=lambda item: item.url)
+            shown = [item for item in found if not item.place.name.startswith(".")]
+            return sorted(shown, key=lambda item: item.url)
     raise FileNotFoundError("there is no such file, nor a folder of pictures")
 
 
@@ -191,11 +193,11 @@ def _choose_pictures(
     pictures = [
         item
         for item in every
-        if item.place.suffix.lower() in EXTENSIONS
+        if item.place.suffix.lower() in EXTENSIONS | FILM_EXTENSIONS
         and not any(part.startswith(".") and part != ".." for part in item.place.parts)
     ]
     if not pictures:
-        raise FileNotFoundError("the folder holds no image files")
+        raise FileNotFoundError("the folder holds no image files or films")
     results = output.rstrip("/") + "/"
     inputs = [item for item in pictures if not item.url.startswith(results)]
     # A folder that lies inside the output folder is meant: it was named.
