@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.color import lab2rgb, rgb2lab
 
-from colorjax import Colorizer, configuration
+from colorjax import Colorizer, Hint, configuration
 from colorjax.errors import UserError
 
 CONSTANT = (20.0, -15.0)  # ab of step 1 of `model_folder`
@@ -117,6 +120,63 @@ def test_another_size_is_another_prediction(colorizer: Colorizer) -> None:
     image = draw(64, 64)
     assert (colorizer.colorize(image, size=32) != colorizer.colorize(image)).any()
     np.testing.assert_array_equal(colorizer.colorize(image, size=16), colorizer.colorize(image))
+
+
+@contextmanager
+def counting_compilations() -> Iterator[list[str]]:
+    """Provide a list that gets an entry for each program that JAX compiles, or finds on disk."""
+    compiled: list[str] = []
+    is_open = True
+
+    def listen(event: str, duration: float, **details: object) -> None:
+        if is_open and event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(str(details))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        is_open = False  # JAX has no public way to take away one listener
+
+
+def test_compilations_are_counted() -> None:
+    with counting_compilations() as compiled:
+        jax.jit(lambda x: x * 3.0 + 41.0)(np.ones(7))
+    assert len(compiled) == 1
+
+
+SHAPES = [(60, 90), (300, 7)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"upsample": "bicubic", "saturation": 1.5},
+        {"hints": [Hint(0, 0, "#c03028")]},
+        {"hints": [Hint(0, 0, "#2080a0")], "upsample": "bicubic"},
+        {"reference": np.full((9, 5), 128, np.uint8)},
+        {"size": 32, "lightness": "network"},
+    ],
+    ids=["guided", "bicubic", "hint", "bicubic-hint", "reference", "size"],
+)
+def test_pictures_of_other_sizes_compile_nothing(colorizer: Colorizer, options: dict) -> None:
+    colorizer.colorize(draw(20, 30), **options)
+    colorizer.colorize(draw(20, 30).astype(np.uint16), **options)
+    with counting_compilations() as compiled:
+        for height, width in SHAPES:
+            colorizer.colorize(draw(height, width), **options)
+        colorizer.colorize(draw(31, 17).astype(np.uint16), **options)
+    assert compiled == []
+
+
+def test_batches_of_other_sizes_compile_nothing(colorizer: Colorizer) -> None:
+    for count in (2, 1):  # a batch, which is filled up, and a picture alone
+        list(colorizer.colorize_many([draw(20, 30)] * count))
+    with counting_compilations() as compiled:
+        for count in (3, 1):
+            list(colorizer.colorize_many(draw(7 + count, 9 * index + 1) for index in range(count)))
+    assert compiled == []
 
 
 @pytest.mark.parametrize(
