@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import colorjax
-from colorjax.cli import colorize, compare, describe, evaluate, models
+from colorjax.cli import colorize, compare, describe, evaluate, export, models, serve
 from colorjax.cli.errors import MISUSED, reporting_errors
 
 COMMANDS = {
@@ -14,6 +14,8 @@ COMMANDS = {
     "compare": compare,
     "describe": describe,
     "models": models,
+    "export": export,
+    "serve": serve,
 }
 
 
