@@ -11,6 +11,7 @@ from colorjax.cli.errors import reporting_errors
 from colorjax.cli.reporting import quieten
 from colorjax.compilation import keep_compiled_programs
 from colorjax.errors import UserError
+from colorjax.memory import keep_freed_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
@@ -58,6 +59,7 @@ def main(argv: list[str]) -> int:
     quieten(_VERBOSE.value)
     if not _VERBOSE.value:
         logging.set_verbosity(logging.FATAL)  # Orbax logs errors that one sentence will tell
+    keep_freed_memory()
     keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
