@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from colorjax.colorize.model import find_model, read_variables
 from colorjax.colorize.reference import read_palette
 from colorjax.colorize.storage import StoredFile, is_stored
 from colorjax.compilation import keep_compiled_programs
+from colorjax.data.decode import explain
 from colorjax.errors import TrainingError, UserError
 from colorjax.models import create_networks, generator_shapes
 
@@ -109,6 +111,7 @@ def _colorize(
     """Return an iterator over what becomes of each job; see `Engine`."""
     if options.hints:
         raise UserError("Hints are places in one picture: colour it with --engine local.")
+    _check_address(pool.address)
     return _iterate(pool, jobs, model, options)
 
 
@@ -243,6 +246,24 @@ def _prepare_environment(pool: Pool) -> None:
     if not pool.address:
         # Ray's word for a cluster of one machine, whose servers listen on the loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+def _check_address(address: str) -> None:
+    """Check that something listens at HOST:PORT; Ray itself would try for minutes.
+
+    Raises:
+      UserError: if nothing does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"There is no Ray cluster at {address} ({explain(error)}): start one there with `ray "
+            "start --head`, or leave --ray-address and RAY_ADDRESS out to use this machine alone."
+        ) from error
 
 
 @contextlib.contextmanager

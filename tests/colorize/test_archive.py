@@ -246,6 +246,7 @@ def test_a_cluster_of_this_machine_is_closed_to_the_network(cluster: None) -> No
     [
         (["--engine", "ray", "--hint", "2,2,#ff0000"], "--engine local"),
         (["--engine", "ray", "--workers", "0"], "give 1 or more"),
+        (["--engine", "ray", "--ray-address", "127.0.0.1:1"], "no Ray cluster at 127.0.0.1:1"),
         (["--workers", "2"], "go with --engine ray"),
         (["--output", "nowhere://results"], "no storage that fsspec knows"),
     ],
