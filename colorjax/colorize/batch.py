@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import posixpath
 import sys
 import warnings
 from collections import deque
@@ -30,8 +31,8 @@ from colorjax.colorize.storage import (
     StoredFile,
     find_stored,
     is_stored,
-    join,
     list_urls,
+    normalize,
     strip_local,
 )
 from colorjax.console import notice, printable, say
@@ -231,7 +232,7 @@ def colorize_photo(
 def _parse_output(output: Path | str) -> Path | StoredFile:
     """Return the folder of the results, on this machine or on storage."""
     name = str(output)
-    return StoredFile(join(name)) if is_stored(name) else Path(strip_local(name))
+    return StoredFile(normalize(name)) if is_stored(name) else Path(strip_local(name))
 
 
 def _plan(
@@ -257,7 +258,7 @@ def _plan_targets(
     if isinstance(output, Path):
         return plan_outputs(places, output, extension)
     planned = plan_outputs(places, Path(), extension)
-    return [StoredFile(join(output.url, place)) for place in planned]
+    return [StoredFile(posixpath.join(output.url, place.as_posix())) for place in planned]
 
 
 def _choose(

@@ -136,10 +136,14 @@ def list_urls(folder: str) -> set[str]:
         return {files.unstrip_protocol(name) for name in _list(files, key)}
 
 
-def join(folder: str, place: Path | None = None) -> str:
-    """Return the URL of a place under a folder, or its own, spelled as listings spell it."""
-    files, key = _open(folder)
-    return str(files.unstrip_protocol(posixpath.join(key, place.as_posix()) if place else key))
+def normalize(url: str) -> str:
+    """Return a URL as listings spell it.
+
+    Raises:
+      UserError: if it is on no storage that fsspec, as it is installed, knows.
+    """
+    files, key = _open(url)
+    return str(files.unstrip_protocol(key))
 
 
 def _open(url: str) -> tuple[Any, str]:

@@ -323,7 +323,7 @@ def test_a_bucket_is_looked_through_as_a_folder_is() -> None:
     memory = fsspec.filesystem("memory")
     for name in names:
         memory.pipe(f"/listed/{name}", b"1234")
-    output = storage.join("memory://listed/out/")
+    output = storage.normalize("memory://listed/out/")
     found, problems = storage.find_stored(["memory://listed/", "memory://listed/b.PNG"], output)
     assert [(item.url, str(item.place), item.size) for item in found] == [
         ("memory:///listed/a/x.jpg", "a/x.jpg", 4),
