@@ -132,7 +132,8 @@ def test_broken_files_are_skipped_with_a_reason_and_remembered(photos, capsys):
     assert _colors(first) == COLORS
     reasons = {skipped.name: skipped.reason for skipped in first.skipped}
     assert list(reasons) == ["0-text.jpg", "1-empty.png", "2-half.jpg", "4-link.png"]
-    assert reasons["0-text.jpg"] == reasons["1-empty.png"] == "not a picture that Pillow can read"
+    assert reasons["0-text.jpg"] == "not a picture that Pillow can read"
+    assert reasons["1-empty.png"] == "the file is empty"
     assert "truncated" in reasons["2-half.jpg"]
     assert reasons["4-link.png"] == "no such file or directory"
     capsys.readouterr()
@@ -179,7 +180,7 @@ def test_a_suspiciously_large_picture_is_skipped(photos, monkeypatch):
     Image.new("RGB", (20, 20)).save(photos / "huge.png")
     (skipped,) = _open(photos).skipped
     assert skipped.name == "huge.png"
-    assert "bomb" in skipped.reason
+    assert skipped.reason == "it claims to have more than 200 pixels"
 
 
 def test_nothing_readable_is_an_error_that_leaves_nothing(photos):
