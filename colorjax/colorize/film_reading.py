@@ -207,7 +207,7 @@ class FilmReader:
         with explained(self.path, "read"):
             for packet in self.container.demux(self._stream):
                 if packet.is_corrupt:
-                    raise FilmError(self.path, "read", "a frame is cut short in it")
+                    raise FilmError(self.path, "read", "it breaks off in the middle of a frame")
                 if packet.pts is not None:
                     reached = max(reached or 0, packet.pts + (packet.duration or 0))
                 yield from packet.decode()
