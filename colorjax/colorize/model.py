@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, parallel
+from colorjax.colorize import hub
 from colorjax.errors import UserError
 
 RUNS = Path("checkpoints")  # where train.py puts runs unless told otherwise
@@ -32,8 +33,9 @@ def find_model(name: str | os.PathLike[str] | None) -> ModelFiles:
     """Return the files of the model of that name.
 
     Args:
-      name: a run's or a model's folder, `DIR@STEP`, or the name of a run under ./checkpoints;
-        None for the model that colorjax ships.
+      name: a run's or a model's folder, `DIR@STEP`, the name of a run under ./checkpoints, or
+        `hf://OWNER/NAME[@REVISION]`, on the Hugging Face hub or in its cache; None for the model
+        that colorjax ships.
 
     Raises:
       UserError: if there is no such model.
@@ -43,7 +45,8 @@ def find_model(name: str | os.PathLike[str] | None) -> ModelFiles:
             "No model is shipped with colorjax yet: name one (--model DIR), such as "
             "checkpoints/wgan, which train.py makes."
         )
-    folder, step = _parse(os.fspath(name))
+    name = os.fspath(name)
+    folder, step = (hub.fetch_model(name), None) if hub.is_hub_name(name) else _parse(name)
     config = configuration.read_config(folder)
     return ModelFiles(config, checkpoint.find_step(folder, step))
 
