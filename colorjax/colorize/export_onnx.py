@@ -55,7 +55,7 @@ def convert(colorize: Callable[[jax.Array], jax.Array], stride: int) -> bytes:
     Raises:
       UserError: if the extra `onnx` is missing, or the function can't be converted.
     """
-    onnx, jax2onnx = _import("onnx"), _import("jax2onnx")
+    onnx, jax2onnx, _ = _import("onnx"), _import("jax2onnx"), _import("onnxruntime")
 
     def colorize_blocks(blocks: jax.Array) -> jax.Array:
         batch, rows, _, columns, _, channels = blocks.shape
