@@ -78,11 +78,14 @@ class Worker:
       config: of the model.
       variables: of its generator, as a reference into Ray's object store.
       options: what is asked of the results.
+      cores: of the machine, that are for this worker.
     """
 
-    def __init__(self, config: ConfigDict, variables: Any, options: Options) -> None:
+    def __init__(self, config: ConfigDict, variables: Any, options: Options, cores: int) -> None:
         import ray
 
+        # XLA reads it when it starts: else each worker would start a thread for every core.
+        os.environ.setdefault("NPROC", str(cores))
         keep_compiled_programs()
         placed = parallel.replicate(ray.get(variables), parallel.create_mesh())
         self._colorizer = Colorizer(create_networks(config), placed)
@@ -185,7 +188,7 @@ def _stream(
         compute=ray.data.ActorPoolStrategy(
             size=min(workers, blocks), max_tasks_in_flight_per_actor=1
         ),
-        fn_constructor_kwargs=arguments,
+        fn_constructor_kwargs=arguments | {"cores": max(1, int(cpus))},
         num_cpus=cpus,
         num_gpus=gpus,
         max_task_retries=_RETRIES,
