@@ -107,18 +107,23 @@ class Page:
         with gr.Blocks(title="colorjax", analytics_enabled=False) as blocks:
             gr.Markdown(_HELP, elem_id="help")
             self._message = gr.Markdown(visible=False, elem_id="message")
-            with gr.Row(equal_height=False, elem_id="desk"):
+            with gr.Row(equal_height=False, elem_classes="desk"):
                 with gr.Column():
-                    self._build_left()
+                    self._build_photo()
                 with gr.Column():
-                    self._build_right()
+                    self._build_result()
+            with gr.Row(equal_height=False, elem_classes="desk"):
+                with gr.Column():
+                    self._build_link()
+                with gr.Column():
+                    self._build_examples()
             gr.Markdown(_NOTE, elem_id="note")
             self._given = gr.State()
             self._connect()
         # The service has a queue of its own, which counts the API's photos, too.
         return blocks.queue(default_concurrency_limit=None)
 
-    def _build_left(self) -> None:
+    def _build_photo(self) -> None:
         self._photo = gr.Image(
             label="Photo",
             sources=["upload", "clipboard"],
@@ -131,22 +136,30 @@ class Page:
             self._color = gr.ColorPicker(
                 "#c03028", label="Hint's colour", min_width=90, elem_id="color"
             )
-            self._undo = gr.Button("Undo hint", min_width=90, elem_id="undo", interactive=False)
-            self._clear = gr.Button("Clear hints", min_width=90, elem_id="clear", interactive=False)
+            self._undo = gr.Button(
+                "Undo hint", min_width=90, size="sm", elem_id="undo", interactive=False
+            )
+            self._clear = gr.Button(
+                "Clear hints", min_width=90, size="sm", elem_id="clear", interactive=False
+            )
         self._hints = gr.HTML(_describe_hints(()), elem_id="hint-list")
+
+    def _build_link(self) -> None:
         self._link = gr.Textbox(
-            label="Link to a photo",
+            label="Or give a link, or take an example",
             placeholder="https://…",
             submit_btn="Fetch",
             max_lines=1,
             max_length=2000,
             elem_id="link",
         )
+
+    def _build_examples(self) -> None:
         self._gallery = gr.Gallery(
             [str(path) for path in self._examples],
             label="Examples",
+            show_label=False,
             columns=len(self._examples),
-            height="auto",
             allow_preview=False,
             interactive=False,
             object_fit="cover",
@@ -155,7 +168,7 @@ class Page:
             elem_id="examples",
         )
 
-    def _build_right(self) -> None:
+    def _build_result(self) -> None:
         self._slider = gr.ImageSlider(
             label="Gray | colour",
             interactive=False,
@@ -301,7 +314,7 @@ class Page:
         self, source: Path, name: str, model: str, saturation: float, upsample: str
     ) -> dict[Any, Any]:
         result = self._colorize(source, model, saturation, upsample)
-        small = previews.shrink(result.photo)
+        small = previews.resize(result.photo)
         preview = create_place(self._folder, "photo.jpg")
         previews.save_preview(small, preview)
         height, width, _ = result.image.shape
@@ -322,8 +335,8 @@ class Page:
 
     def _show_result(self, given: Given, result: Result) -> dict[Any, Any]:
         """Return gray and colour, and the file to download."""
-        gray = previews.to_gray(previews.shrink(result.photo))
-        colored = previews.shrink(Photo(result.image, result.photo.alpha))
+        gray = previews.to_gray(previews.resize(result.photo))
+        colored = previews.resize(Photo(result.image, result.photo.alpha))
         pair = [("gray.jpg", gray), ("colour.jpg", colored)]
         place = create_place(self._folder, name_result(given.name))
         place.write_bytes(result.png)

@@ -13,18 +13,22 @@ from colorjax.colorize.pictures import Photo, to_8_bits
 from colorjax.colorize.upsampling import ColorField
 from colorjax.data import garden
 
-SIDE = 1600  # pixels of the longer side, at the most
+# Pixels of the longer side. The page shows no picture larger than it is, and small ones are hard to
+# click on.
+_LEAST, _MOST = 800, 1600
 _QUALITY = 92  # of JPEG: what is downloaded is another file
 # Pictures of the garden, chosen for looking unlike each other.
 _EXAMPLES = (7, 12, 3, 8, 15, 9)
 _EXAMPLE_SIDE = 512
 
 
-def shrink(photo: Photo) -> np.ndarray:
-    """Return a photo, laid on white, as uint8 (h, w, 3) that is no larger than a page needs."""
+def resize(photo: Photo) -> np.ndarray:
+    """Return a photo, laid on white, as uint8 (h, w, 3) of a size that suits a page."""
     image = Image.fromarray(to_8_bits(photo.on_white()))
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    longer = max(image.size)
+    scale = min(max(longer, _LEAST), _MOST) / longer
+    size = [max(1, round(side * scale)) for side in image.size]
+    return np.asarray(image.resize((size[0], size[1]), Image.Resampling.BICUBIC))
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:

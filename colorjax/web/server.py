@@ -54,11 +54,13 @@ def serve(models: Sequence[str] | None, host: str, port: int, limits: Mapping[st
       UserError: if there is no such model, a limit is out of range or the port is taken.
     """
     from colorjax.colorize.model import list_runs
+    from colorjax.compilation import keep_compiled_programs
     from colorjax.web.service import Limits, Service
 
     checked = Limits(**_check_limits(limits))
     # Before what takes time, so that what is wrong is told at once.
     service = Service(models or list(list_runs()) or [None], checked)
+    keep_compiled_programs()
     with _bind(host, port) as listener, _temporary_folder() as folder:
         service.load()
         try:

@@ -18,6 +18,7 @@ from PIL import Image
 from colorjax.colorize import links
 from colorjax.colorize.batch import Options, colorize_photo
 from colorjax.colorize.colorizer import Colorizer
+from colorjax.colorize.hints import Hint
 from colorjax.colorize.model import find_model
 from colorjax.colorize.pictures import Photo, read_photo
 from colorjax.colorize.reach import PUBLIC, Reach
@@ -104,11 +105,11 @@ class Service:
           UserError: if the model is damaged.
         """
         colorizer = self._find_colorizer(self.models[0])
-        colorizer.colorize(np.zeros((64, 64, 3), np.uint8))
+        colorizer.colorize(np.zeros((64, 64, 3), np.uint8), hints=[Hint(0, 0, "#808080")])
 
     def close(self) -> None:
-        """Let go of what waits; what is at work comes to its end."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        """Let go of what waits, and wait for what is at work."""
+        self._worker.shutdown(cancel_futures=True)
 
     def colorize(
         self, source: Path | links.Link, options: Options, model: str | None = None

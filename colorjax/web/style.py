@@ -2,10 +2,13 @@
 
 CSS = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto; }
-#desk > .column { min-width: 0 !important; }
+.desk > .column { min-width: 0 !important; }
 @media (max-width: 760px) {
-  #desk { flex-direction: column; }
+  .desk { flex-direction: column; }
+  .desk > .column { width: 100%; }
+  #photo, #result { height: 300px !important; }
 }
+#photo img { cursor: crosshair; }
 #hints button { align-self: stretch; }
 #examples .grid-wrap { height: auto; max-height: none; min-height: 0; }
 #examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 0.4rem; }
