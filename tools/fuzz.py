@@ -191,9 +191,10 @@ def _change(draw: st.DrawFn, content: bytes) -> bytes:
     """Return bytes damaged in one way; places near the start, where headers are, are likely."""
     if not content:
         return content
-    last = len(content) - 1
-    place = draw(st.integers(0, min(last, 128)) | st.integers(0, last))
-    length = draw(st.integers(1, 16) | st.integers(1, len(content)))
+    # Not drawn from as many places as there are: encoders give a byte more or less at times, and
+    # Hypothesis wants the same choices for the same case.
+    place = draw(st.integers(0, 128) | st.integers(0, 2**20)) % len(content)
+    length = 1 + draw(st.integers(0, 15) | st.integers(0, 2**20)) % len(content)
     part, after = content[place : place + length], content[place + length :]
     numbers = [
         b"\0",
