@@ -115,10 +115,15 @@ def read_config(folder: Path) -> ConfigDict:
         config = ConfigDict(_with_tuples(json.loads(path.read_text())))
         check_numbers(_flatten(config), _SIZES)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: restore it from a copy.") from error
+        raise damaged_config(folder) from error
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from error
     return config
+
+
+def damaged_config(folder: Path) -> UserError:
+    """Return the error for a folder's `config.json` that isn't as it was written."""
+    return UserError(f"{folder / CONFIG_FILE} is damaged: restore it from a copy.")
 
 
 def check_resumable(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:

@@ -92,7 +92,7 @@ def lock_folder(folder: Path, option: str) -> Iterator[None]:
       UserError: if another program has it.
       OSError: if it can't be written.
     """
-    with (folder / LOCK).open("w") as file:
+    with (folder / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

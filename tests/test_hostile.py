@@ -1,8 +1,12 @@
 """Models from anybody: what leads outside, asks for absurd sizes or is no data is refused."""
 
+import io
 import json
 import os
+import resource
 import shutil
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from PIL import Image
 from colorjax import Colorizer, checkpoint, configuration
 from colorjax.cli.sources import load_split
 from colorjax.errors import UserError
+from colorjax.models.weight_files import open_weights
 from colorjax.training.resuming import HostState
 
 
@@ -213,3 +218,129 @@ def test_a_model_does_not_say_where_to_write(model, tmp_path, monkeypatch):
 def test_progress_of_another_program_is_refused(tmp_path):
     with pytest.raises(UserError, match="not of this version"):
         HostState.read({"training_set": "", "batch_size": 4, "command": "rm"}, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["checksums.json", "generator/_METADATA", "generator/_sharding"])
+def test_texts_that_are_absurdly_large_are_not_read(model, file):
+    os.truncate(model / "best/2" / file, 2**40)  # a hole, which takes no space
+    (model / "best/2/checksums.json").touch()
+    assert_refused(model, "larger than 64 MiB")
+
+
+def test_arrays_whose_files_are_absurdly_large_are_not_read(model):
+    (model / "best/2/checksums.json").unlink()
+    data = max((model / "best/2/generator/d").iterdir(), key=lambda path: path.stat().st_size)
+    os.truncate(data, 2**40)
+    assert_refused(model, r"has files of 1,048,576\.. MiB for 0\.. MiB of numbers")
+
+
+def write_safetensors(path: Path, tensors: dict[str, object], header_bytes: int | None = None):
+    """Write a header as given, and 24 bytes of numbers."""
+    header = json.dumps(tensors).encode()
+    length = len(header) if header_bytes is None else header_bytes
+    path.write_bytes(struct.pack("<Q", length) + header + bytes(24))
+
+
+def tensor(begin: int, end: int, shape: tuple[int, ...] = (3,)) -> dict[str, object]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": (begin, end)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "header_bytes"),
+    [
+        ({"w": tensor(0, 12)}, None),  # leaves half of the numbers to nobody
+        ({"w": tensor(0, 12), "v": tensor(12, 24)}, 2**63),
+        ({"w": tensor(0, 12), "v": tensor(12, 24)}, 10**9),
+        ({"w": tensor(0, 12), "v": tensor(12, 24)}, 3),
+        ({"w": tensor(0, 12), "v": tensor(6, 18)}, None),
+        ({"w": tensor(0, 12), "v": tensor(0, 12)}, None),
+        ({"w": tensor(12, 24), "v": tensor(24, 36)}, None),
+        ({"w": tensor(-12, 0), "v": tensor(0, 24, (6,))}, None),
+        ({"w": tensor(0, 2**62, (2**60,))}, None),
+        ({"w": tensor(0, 24, (2**32, 2**32, 2**32))}, None),
+        ({"w": tensor(24, 0)}, None),
+        ({"w": {"dtype": "O", "shape": (6,), "data_offsets": (0, 24)}}, None),
+        ({"w": "../../outside"}, None),
+        (["w"], None),
+    ],
+)
+def test_safetensors_whose_header_lies_are_refused(tmp_path, tensors, header_bytes):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, tensors, header_bytes)
+    with (
+        pytest.raises(UserError, match="can't be read as weights"),
+        open_weights(str(path)) as file,
+    ):
+        file.read("w", (3,))
+
+
+def test_safetensors_that_tell_the_truth_are_read(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, {"w": tensor(0, 12), "v": tensor(12, 24)})
+    with open_weights(str(path)) as file:
+        assert file.read("w", (3,)).tolist() == [0.0, 0.0, 0.0]
+
+
+def npy(header: str, version: tuple[int, int] = (1, 0), header_bytes: int | None = None) -> bytes:
+    """Return the start of an array as `numpy.save` writes it."""
+    length = len(header) if header_bytes is None else header_bytes
+    packed = struct.pack("<H" if version == (1, 0) else "<I", length)
+    return b"\x93NUMPY" + bytes(version) + packed + header.encode("latin-1")
+
+
+def described(shape: object, dtype: str = "<f4") -> str:
+    return repr({"descr": dtype, "fortran_order": False, "shape": shape})
+
+
+@pytest.fixture
+def limited_memory():
+    """Let this process take 2 GiB more of memory than it has, and not more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + 2**31
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize(
+    ("start", "zeros", "message"),
+    [
+        # Each compresses to nearly nothing.
+        (npy(described((3,)), (2, 0), header_bytes=2**32 - 1), 2**28, "can't be read as weights"),
+        (npy(described((2**40,))), 2**20, "has the shape"),
+        (npy(described((3,), "V1000000000")), 2**20, "is stored as void"),
+        (npy(described((3,), "|O")), 100, "is stored as object"),
+        (npy("__import__('os').abort()"), 100, "can't be read as weights"),
+        (npy("(" * 5000), 100, "can't be read as weights"),
+        (npy(described((-3,))), 100, "has the shape"),
+        (b"cos\nabort\n(tR.", 100, "can't be read as weights"),
+    ],
+)
+@pytest.mark.usefixtures("limited_memory")
+def test_archives_that_lie_or_inflate_are_refused(tmp_path, start, zeros, message):
+    path = tmp_path / "weights.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("w.npy", "w") as member,
+    ):
+        member.write(start)
+        for _ in range(0, zeros, 2**20):
+            member.write(bytes(min(zeros, 2**20)))
+    with pytest.raises(UserError, match=message), open_weights(str(path)) as file:
+        file.read("w", (3,))
+
+
+def test_an_archive_writes_nothing_wherever_its_names_lead(tmp_path):
+    (tmp_path / "deep").mkdir()
+    path = tmp_path / "deep/weights.npz"
+    numbers = io.BytesIO()
+    np.save(numbers, np.ones(3, np.float32))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("../outside.npy", f"{tmp_path}/absolute.npy", "w.npy"):
+            archive.writestr(name, numbers.getvalue())
+    with open_weights(str(path)) as file:
+        for name in file.names:
+            assert file.read(name, (3,)).tolist() == [1.0, 1.0, 1.0]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["weights.npz"]

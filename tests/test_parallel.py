@@ -1,6 +1,7 @@
 """Which launcher started several processes, and that they join; run as a script, it is one."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_processes_of_open_mpi_join_by_its_variables_alone():
     ranks = ({"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank} for rank in "01")
     processes = [start(shared | rank) for rank in ranks]
     outputs = [finish(process) for process in processes]
-    assert [output for output, _ in outputs] == ["0 of 2: True", "1 of 2: True"], outputs
+    assert [output for output, _ in outputs] == ["0 of 2 stops: 143", "1 of 2 stops: 143"], outputs
 
 
 def test_a_given_coordinator_takes_the_rest_from_the_launcher():
@@ -119,7 +120,7 @@ def test_a_given_coordinator_takes_the_rest_from_the_launcher():
     address = f"localhost:{free_port()}"
     processes = [start(shared | {"OMPI_COMM_WORLD_RANK": rank}, address) for rank in "01"]
     outputs = [finish(process) for process in processes]
-    assert [output for output, _ in outputs] == ["0 of 2: True", "1 of 2: True"], outputs
+    assert [output for output, _ in outputs] == ["0 of 2 stops: 143", "1 of 2 stops: 143"], outputs
 
 
 @pytest.mark.parametrize(
@@ -143,16 +144,18 @@ def test_processes_that_cannot_join_say_so_in_one_sentence(variables, arguments,
 
 
 def test_a_process_can_be_told_to_train_alone():
-    assert finish(start(OPEN_MPI, "none"))[0] == "0 of 1: True"
+    assert finish(start(OPEN_MPI, "none"))[0] == "0 of 1 stops: 143"
 
 
 if __name__ == "__main__":
     from colorjax import parallel
+    from colorjax.training.interruption import Interruption
 
     coordinator, processes, process_id = (*sys.argv[1:], *("", "0", "-1")[len(sys.argv) - 1 :])
     parallel.initialize(coordinator, int(processes), int(process_id))
-    last = parallel.process_index() == parallel.process_count() - 1
-    print(
-        f"{parallel.process_index()} of {parallel.process_count()}: {parallel.largest(last) == 1}",
-        flush=True,
-    )
+    interruption = Interruption()
+    if parallel.process_index() == parallel.process_count() - 1:
+        interruption.signal_number = signal.SIGTERM  # came to the last one; all have to stop
+    place = f"{parallel.process_index()} of {parallel.process_count()}"
+    told = "stops:" if interruption.share() else "goes on:"
+    print(place, told, interruption.exit_status, flush=True)

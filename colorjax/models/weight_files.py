@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -136,7 +137,9 @@ def open_weights(source: str) -> Iterator[WeightFile]:
         OSError,
         RuntimeError,  # an encrypted archive
         SafetensorError,
+        SyntaxError,  # in the header of an array
         ValueError,
+        tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

@@ -151,10 +151,13 @@ def check_past_phases(workdir: Path, phases: tuple[Phase, ...], epoch: int) -> N
       epoch: the last that was trained in, from 0.
 
     Raises:
-      UserError: if an epoch that is over now belongs to another phase.
+      UserError: if an epoch that is over now belongs to another phase, or the file is damaged.
     """
-    each = (create_phases(configuration.read_config(workdir)), phases)
-    before, now = (phase_at(one, epoch) for one in each)
+    try:
+        before = phase_at(create_phases(configuration.read_config(workdir)), epoch)
+    except (AttributeError, TypeError) as error:
+        raise configuration.damaged_config(workdir) from error
+    now = phase_at(phases, epoch)
     if (before.name, before.first_epoch) != (now.name, now.first_epoch):
         raise UserError(
             f"{workdir} was in phase {before.name} at epoch {epoch + 1}, which is now in "
