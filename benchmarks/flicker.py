@@ -1,6 +1,10 @@
 """How much a film's colours flicker, frame by frame and steadied along the motion.
 
     python benchmarks/flicker.py ../shared/data/flowers --model checkpoints/wgan-tiny
+    python benchmarks/flicker.py ../shared/data/flowers --model truth
+
+`truth` stands for a network that sees the colours, at 64x64 pixels, and predicts them with patches
+of error that change from frame to frame.
 
 The clip is made of photos that move in a known way: scenes that pan, zoom and turn, in every other
 one a cut-out of a second photo crosses the picture; over it lie grain and a jitter of brightness,
@@ -18,10 +22,11 @@ as film has. It is coloured twice, through `colorize_film`, and the results are 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,9 +36,12 @@ from colorjax import Colorizer, color
 from colorjax.colorize.film import colorize_film
 from colorjax.colorize.film_reading import FilmReader
 from colorjax.colorize.film_reading import to_image as to_pixels
+from colorjax.colorize.painting import squash
+from colorjax.colorize.pictures import Photo
 
 HEIGHT, WIDTH = 288, 384
 RATE = 25
+SIDE, ERROR, PATCHES = 64, 8.0, 6  # of `truth`: pixels, CIE units, patches a side
 GRAIN, JITTER = 3.0, 0.02  # standard deviations: levels of gray, and share of brightness
 # Of a scene, by frame: pixels to the right and down, factor, degrees.
 MOTIONS = (
@@ -90,11 +98,23 @@ class View:
     scene: int
 
 
+class TrueColors:
+    """Takes the place of a Colorizer whose predictions are true but for noise."""
+
+    def predict_many(self, photos: Iterable[Photo], *, size: int | None = None) -> Iterator:
+        """Yield the ab of each photo, (SIDE, SIDE, 2), with noise."""
+        generator = np.random.default_rng(0)
+        for photo in photos:
+            noise = generator.normal(0, ERROR, (PATCHES, PATCHES, 2)).astype(np.float32)
+            ab = to_ab(squash(photo, SIDE))
+            yield ab + cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+
 def main() -> None:
     """Make the clip, colour it twice, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path, help="a folder of photos")
-    parser.add_argument("--model", required=True, help="a run's or model's folder")
+    parser.add_argument("--model", required=True, help="a run's or model's folder, or truth")
     parser.add_argument("--scenes", type=int, default=6)
     parser.add_argument("--frames", type=int, default=30, help="of a scene")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of photos")
@@ -178,7 +198,7 @@ def write_clip(path: Path, views: list[View]) -> None:
 
 def color_clip(folder: Path, model: str) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
     """Return the decoded results of each way, and the seconds that each took."""
-    colorizer = Colorizer.load(model)
+    colorizer: Any = TrueColors() if model == "truth" else Colorizer.load(model)
     source = folder / "clip.mp4"
     colorize_film(colorizer, source, folder / "warm-up.mp4")  # compiles
     (folder / "warm-up.mp4").unlink()

@@ -112,7 +112,8 @@ def colorize_film(
 
         try:
             write_whole(
-                path, lambda draft: _write(draft, reader, colored, look, keep_metadata, report)
+                path,
+                lambda draft: _write(draft, path, reader, colored, look, keep_metadata, report),
             )
         except OSError as error:
             raise FilmError(path, "written", (error.strerror or str(error)).lower()) from error
@@ -160,6 +161,7 @@ def _predict(
 
 
 def _write(
+    draft: Path,
     path: Path,
     reader: FilmReader,
     colored: Iterator[tuple[_Shot, np.ndarray]],
@@ -170,7 +172,7 @@ def _write(
     first = next(colored)
     height, width, _ = first[0].photo.pixels.shape
     look = replace(look, palette=None)
-    with FilmWriter(path, reader, height, width, first[0].aspect, keep_metadata) as writer:
+    with FilmWriter(draft, path, reader, height, width, first[0].aspect, keep_metadata) as writer:
 
         def finish(item: tuple[_Shot, np.ndarray]) -> tuple[Frame, Any]:
             shot, ab = item

@@ -39,12 +39,13 @@ class FilmError(UserError):
     """A film that can't be read or written.
 
     Attributes:
-      reason: what is wrong, in a few words without the film's name.
+      reason: what is wrong, in a few words and without the name of a film that is read.
     """
 
     def __init__(self, path: str | os.PathLike[str], verb: str, reason: str) -> None:
-        super().__init__(f"{os.fspath(path)} can't be {verb}: {reason}.")
-        self.reason = reason
+        sentence = f"{os.fspath(path)} can't be {verb}: {reason}"
+        super().__init__(f"{sentence}.")
+        self.reason = reason if verb == "read" else sentence
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ class Sound:
     Args:
       reader: of the film that has it.
       target: the `av.OutputContainer` that gets it.
-      path: of the target.
+      name: of the target, for errors.
 
     Raises:
       FilmError: here and in the methods, if it can't be read or written.
     """
 
-    def __init__(self, reader: FilmReader, target: Any, path: Path) -> None:
-        self._path, self._target, self._target_path = reader.path, target, path
+    def __init__(self, reader: FilmReader, target: Any, name: Path) -> None:
+        self._path, self._target, self._target_name = reader.path, target, name
         self._origin, span = reader.origin, reader.span
         self._start = Fraction(0) if span.start else None
         self._end = None if span.end is None else span.end - span.start
@@ -79,7 +79,7 @@ class Sound:
     def _mux(self, track: "_CopiedTrack | _CodedTrack", packet: Any) -> None:
         with explained(self._path, "read"):
             packets = track.convert(packet, self._origin)
-        with explained(self._target_path, "written"):
+        with explained(self._target_name, "written"):
             self._target.mux(packets)
 
 

@@ -27,6 +27,7 @@ class FilmWriter:
 
     Args:
       path: of the file, MP4 whatever its extension.
+      name: of the film, for errors.
       reader: of the film whose units of time, metadata and sound it takes over.
       height: of the frames.
       width: likewise.
@@ -40,6 +41,7 @@ class FilmWriter:
     def __init__(
         self,
         path: Path,
+        name: Path,
         reader: FilmReader,
         height: int,
         width: int,
@@ -48,13 +50,13 @@ class FilmWriter:
     ) -> None:
         import av
 
-        self._path, self._time_base = path, reader.time_base
-        with explained(path, "written"):
+        self._name, self._time_base = name, reader.time_base
+        with explained(name, "written"):
             self._container = av.open(str(path), "w", format="mp4", options=_MUXER)
             if keep_metadata:
                 self._container.metadata.update(reader.container.metadata)
             self._stream = self._add_stream(reader.rate, height, width, aspect)
-        self._sound = Sound(reader, self._container, path)
+        self._sound = Sound(reader, self._container, name)
 
     def __enter__(self) -> "FilmWriter":
         return self
@@ -70,11 +72,11 @@ class FilmWriter:
                 self._close()
             return
         try:
-            with explained(self._path, "written"):
+            with explained(self._name, "written"):
                 self._container.mux(self._stream.encode())
             self._sound.copy_until(None)
         finally:
-            with explained(self._path, "written"):
+            with explained(self._name, "written"):
                 self._close()
 
     def convert(self, image: np.ndarray) -> Any:
@@ -99,7 +101,7 @@ class FilmWriter:
           duration: how long it is shown, likewise.
         """
         picture.pts, picture.duration, picture.time_base = pts, duration, self._time_base
-        with explained(self._path, "written"):
+        with explained(self._name, "written"):
             self._container.mux(self._stream.encode(picture))
         self._sound.copy_until(pts * self._time_base)
 

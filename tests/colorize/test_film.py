@@ -1,6 +1,7 @@
 """Films in, films out: times, sound, size, cuts, damage, interruption."""
 
 import os
+import resource
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -381,6 +382,17 @@ def test_a_result_that_cannot_be_written_is_named(work: Path, constant: Colorize
     Path("file").touch()
     with pytest.raises(FilmError, match=r"file/b\.mp4 can't be written"):
         colorize_film(constant, "a.mp4", "file/b.mp4")
+    # First as it should be, so that everything is compiled, and kept on the disk.
+    colorize_film(constant, "a.mp4", "out/b.mp4")
+    Path("out/b.mp4").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))  # as if the disk were full
+    try:
+        with pytest.raises(FilmError, match=r"out/b\.mp4 can't be written: file too large"):
+            colorize_film(constant, "a.mp4", "out/b.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(Path("out").iterdir())
 
 
 @pytest.mark.parametrize(
