@@ -1,5 +1,6 @@
 """Lines for whoever runs a command: results on stdout, notices on stderr."""
 
+import os
 import sys
 import unicodedata
 
@@ -23,9 +24,18 @@ def printable(name: object) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line to stdout at once, above a progress bar if there is one."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+    """Print a line to stdout at once, above a progress bar if there is one.
+
+    Where nobody reads any more, as after `| head`, the work goes on and nothing more is printed.
+    """
+    try:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Under the stream itself, which Python writes out at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def notice(line: str) -> None:
