@@ -108,7 +108,12 @@ class Colorizer:
         """Return an iterator over pictures in colour, in order; see `colorize`.
 
         Pictures pass through the network in batches and are read, by threads, one batch ahead;
-        reading, the network and enlarging overlap.
+        reading, the network and enlarging overlap. Pictures of any sizes share what was compiled
+        for the first.
+
+        Raises:
+          UserError: at once if an argument is out of range; from the iterator, which ends with it,
+            if a picture can't be read.
         """
         size = self._check_size(size)
         look = _create_look(saturation, upsample, lightness, reference)
