@@ -21,7 +21,7 @@ from colorjax.errors import UserError
 from colorjax.models import GENERATORS, Networks, create_networks, generator_shapes
 
 DOCS = Path(__file__).parents[2] / "docs/export.md"
-LOADER = re.findall(r"```python\n(import hashlib.*?)```", DOCS.read_text(), re.DOTALL)[0]
+LOADER, _, ONNX_LOADER = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
 
 # Of each generator: its smallest kind, and the codec of its recipe.
 SMALL: dict[str, tuple[dict[str, Any], str]] = {
@@ -171,10 +171,11 @@ def test_the_loader_refuses_programs_that_call_what_is_outside(load: Any, tmp_pa
         load(path)
 
 
-def test_an_onnx_file_holds_all_and_standard_operators_alone() -> None:
+def test_an_onnx_file_holds_all_and_standard_operators_alone(work: Path) -> None:
     import onnx
 
-    model = onnx.load_from_string(make_onnx(*create("unet")))
+    content = make_onnx(*create("unet"))
+    model = onnx.load_from_string(content)
     assert [opset.domain for opset in model.opset_import] == [""]
     assert not model.functions
     assert not any(tensor.external_data for tensor in model.graph.initializer)
@@ -183,6 +184,33 @@ def test_an_onnx_file_holds_all_and_standard_operators_alone() -> None:
         assert value.name == name
         dims = value.type.tensor_type.shape.dim
         assert [dim.dim_param or dim.dim_value for dim in dims] == ["b", "h", "w", 3]
+    Path("wgan.onnx").write_bytes(content)
+    names: dict[str, Any] = {"rgb": draw_pictures(2, 5, 7)}
+    exec(ONNX_LOADER, names)
+    expected = export_onnx.make_runner(content)(names["rgb"])
+    np.testing.assert_array_equal(names["colored"], expected)
+
+
+@pytest.mark.parametrize("place", ["weights.bin", "../weights.bin", "{folder}/weights.bin"])
+def test_an_onnx_file_loaded_as_documented_reads_no_other(place: str, work: Path) -> None:
+    from onnx import TensorProto, helper
+
+    for folder in (work, work.parent):
+        (folder / "weights.bin").write_bytes(bytes(16))
+    weights = TensorProto(
+        name="weights", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
+    )
+    weights.external_data.add(key="location", value=place.format(folder=work))
+    rgb, colored = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("rgb", "colored")
+    )
+    add = helper.make_node("Add", ["rgb", "weights"], ["colored"])
+    graph = helper.make_graph([add], "graph", [rgb], [colored], [weights])
+    opset = helper.make_opsetid("", export_onnx.OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    Path("wgan.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(Exception, match=r"model_path must not be empty|External data path"):
+        exec(ONNX_LOADER, {"rgb": np.zeros(4, np.float32)})
 
 
 def test_a_program_that_does_something_else_is_not_written(
