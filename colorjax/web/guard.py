@@ -34,6 +34,7 @@ _GRADIO = (
 )
 _PATHS = frozenset((*_API, *_PAGE, *_GRADIO))
 _EVENT_BYTES = 1_000_000  # of what the page says of one click; a picture is sent before
+_HEARD = 4  # times as many bytes as a file may have are heard of a request that is refused
 _FORM_BYTES = 100_000  # beside the file in a form
 
 # The page needs nothing from elsewhere, and no other page may show it in a frame. Gradio and
@@ -79,8 +80,17 @@ class Guard:
             if scope["path"].rstrip("/") == _JOIN:
                 receive = await self._check_event(receive)
         except RefusedError as error:
+            await self._drain(receive)
             return await refuse(error)(scope, receive, send)
         return await self._app(scope, receive, _add_headers(send))
+
+    async def _drain(self, receive: Receive) -> None:
+        """Hear a refused request out, if it isn't endless: many clients listen only then."""
+        left, more = _HEARD * self._upload, True
+        while more and left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            more = message.get("more_body", False)
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Refuse what another site's page sends from a visitor's browser, in whoever's name.

@@ -114,6 +114,8 @@ def _bind(host: str, port: int) -> socket.socket:
     Raises:
       UserError: if it can't be had.
     """
+    if not 0 <= port < 2**16:
+        raise UserError(f"There is no port {port}: name one below {2**16} with --port.")
     try:
         [(family, kind, _, _, place), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -122,8 +124,8 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
         listener.listen(128)
-    except (OSError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             raise UserError(f"Port {port} is in use: name another one with --port.") from error
         reason = explain(error).lower()
         raise UserError(
