@@ -110,8 +110,8 @@ class HostState:
                 f"{workdir} was trained in batches of {self.batch_size}, which shrink to "
                 f"{now.batch_size} on this number of devices: resume on as many as before."
             )
-        if self.pixels != now.pixels:
-            self.pixels = now.pixels
+        before, self.pixels = self.pixels, now.pixels
+        if before not in ("", now.pixels):  # earlier versions kept none
             notice(
                 "warning: pictures have changed since the last checkpoint: the run goes on with "
                 "them as they are now, and won't end as it would have"
