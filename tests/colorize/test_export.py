@@ -59,15 +59,18 @@ def create(name: str) -> tuple[Networks, Any]:
 def colorize(networks: Networks, variables: Any, rgb: np.ndarray) -> np.ndarray:
     """Return what the Flax model makes of pictures."""
 
-    @jax.jit
-    def predict(rgb):
+    @jax.jit  # as a whole, since each part of its own costs a compilation
+    def colorize(rgb):
         network_input, _ = networks.codec.encode(rgb)
         prediction = networks.generator.apply(variables, network_input, train=False)
-        return networks.codec.predicted_ab(network_input, prediction)
+        lab = (
+            color.rgb_to_lab(rgb)
+            .at[..., 1:]
+            .set(networks.codec.predicted_ab(network_input, prediction))
+        )
+        return color.lab_to_rgb_keeping_lightness(lab)
 
-    lab = np.array(color.rgb_to_lab(rgb))
-    lab[..., 1:] = predict(rgb)
-    return np.asarray(color.lab_to_rgb_keeping_lightness(lab))
+    return np.asarray(colorize(rgb))
 
 
 def draw_pictures(*shape: int) -> np.ndarray:
