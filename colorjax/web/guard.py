@@ -77,10 +77,13 @@ class Guard:
             self._check_origin(scope, headers)
             self._check_path(scope["path"])
             self._check_length(scope["path"], headers)
+        except RefusedError as error:
+            await self._drain(receive)
+            return await refuse(error)(scope, receive, send)
+        try:
             if scope["path"].rstrip("/") == _JOIN:
                 receive = await self._check_event(receive)
         except RefusedError as error:
-            await self._drain(receive)
             return await refuse(error)(scope, receive, send)
         return await self._app(scope, receive, _add_headers(send))
 

@@ -21,7 +21,7 @@ from colorjax.errors import UserError
 from colorjax.web import previews
 from colorjax.web.files import create_place, name_result
 from colorjax.web.service import Result, Service
-from colorjax.web.style import CSS, SCRIPT
+from colorjax.web.style import CSS, SCRIPT, SHOW_PHOTO
 
 _HELP = """# colorjax
 Give a photo, and see it in colour. Where you know better, choose a colour and click on the photo:
@@ -210,6 +210,9 @@ class Page:
         self._photo.clear(self.forget, None, **listen)
         self._link.submit(self.take_link, [self._link, *choices], **waiting)
         self._gallery.select(self.take_example, choices, **waiting)
+        # On a phone these lie below the photo.
+        for event in (self._link.submit, self._gallery.select):
+            event(None, js=SHOW_PHOTO, api_visibility="private")
         quick = {"show_progress": "hidden", "trigger_mode": "multiple", **listen}
         changes: list[Any] = [
             self._photo.select(self.add_hint, [self._given, self._color], **quick).success,

@@ -1,4 +1,4 @@
-"""How the page looks, and the one thing that it does in the browser."""
+"""How the page looks, and the little that it does in the browser by itself."""
 
 CSS = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto; }
@@ -61,3 +61,5 @@ SCRIPT = """
   });
 }
 """
+
+SHOW_PHOTO = "() => document.querySelector('#photo').scrollIntoView({block: 'nearest'})"
