@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "colour it; only then is it fitted into the sheet."
     )
     parser.add_argument(
-        "--models", nargs="+", required=True, metavar="MODEL", help="folders, DIR@STEP or names"
+        "--models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="folders, DIR@STEP, names, hf://OWNER/NAME",
     )
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--images", nargs="+", metavar="IMAGE|FOLDER|GLOB", help="what to draw")

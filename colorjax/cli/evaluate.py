@@ -44,7 +44,11 @@ class EvaluationSet:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "--models", nargs="+", required=True, metavar="MODEL", help="folders, DIR@STEP or names"
+        "--models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="folders, DIR@STEP, names, hf://OWNER/NAME",
     )
     parser.add_argument(
         "--data",

@@ -43,8 +43,9 @@ class Colorizer:
         """Return the colorizer of a model.
 
         Args:
-          model: a run's or a model's folder, `DIR@STEP`, or a name from `colorjax models`; None
-            for the model that colorjax ships. Of a run the best step is taken.
+          model: a run's or a model's folder, `DIR@STEP`, a name from `colorjax models`, or
+            `hf://OWNER/NAME[@REVISION]`; None for the model that colorjax ships. Of a run the best
+            step is taken.
 
         Raises:
           UserError: if there is no such model, or it is damaged or doesn't fit its config.
