@@ -14,9 +14,9 @@ as film has. It is coloured twice, through `colorize_film`, and the results are 
   along the true motion, without what was hidden or outside then, and without cuts;
 - error: mean distance of ab from the photo's own;
 - chroma: mean length of ab (colour that is bleached would be steady, too);
-- uncovered: mean distance of the steadied ab from that of frame by frame where the background
-  comes from behind the cut-out, and everywhere in the first frame after a cut: trails and ghosts
-  would be here.
+- uncovered: the error where the background comes from behind the cut-out: trails would be here;
+- cut: mean distance of the first frame's ab after a cut from that of frame by frame: so would
+  ghosts.
 """
 
 import argparse
@@ -225,26 +225,27 @@ def report(
     truth = [to_ab(view.truth) for view in views]
     colors = {name: [to_ab(frame) for frame in frames] for name, frames in results.items()}
     for name, ab in {**colors, "the photos": truth}.items():
-        error = np.mean([distance(*pair).mean() for pair in zip(ab, truth, strict=True)])
+        errors = [distance(*pair) for pair in zip(ab, truth, strict=True)]
         chroma = np.mean([np.linalg.norm(values, axis=-1).mean() for values in ab])
         speed = f", {len(views) / seconds[name]:.1f} frames/s" if name in seconds else ""
         print(
-            f"{name}: flicker {measure_flicker(views, ab):.2f}, error {error:.2f}, "
-            f"chroma {chroma:.1f}{speed}"
+            f"{name}: flicker {measure_flicker(views, ab):.2f}, error {np.mean(errors):.2f}, "
+            f"uncovered {average_uncovered(views, errors):.2f}, chroma {chroma:.1f}{speed}"
         )
     alone, steadied = colors["frame by frame"], colors["steadied"]
-    apart = [distance(*pair) for pair in zip(alone, steadied, strict=True)]
-    uncovered, cuts = [], []
-    for index in range(1, len(views)):
-        if views[index].scene != views[index - 1].scene:
-            cuts.append(apart[index].mean())
-        else:
-            behind = find_uncovered(views[index - 1], views[index])
-            uncovered.append(apart[index][behind])
-    print(
-        f"steadied from frame by frame: {np.mean(apart):.2f} everywhere, "
-        f"{np.concatenate(uncovered).mean():.2f} uncovered, {np.mean(cuts):.2f} after a cut"
-    )
+    apart = [distance(*pair).mean() for pair in zip(alone, steadied, strict=True)]
+    cuts = [i for i in range(1, len(views)) if views[i].scene != views[i - 1].scene]
+    print(f"apart: everywhere {np.mean(apart):.2f}, cut {np.mean([apart[i] for i in cuts]):.2f}")
+
+
+def average_uncovered(views: list[View], values: list[np.ndarray]) -> float:
+    """Return the mean of values (H, W) where the background comes from behind the cut-out."""
+    found = [
+        values[index][find_uncovered(views[index - 1], views[index])]
+        for index in range(1, len(views))
+        if views[index].scene == views[index - 1].scene
+    ]
+    return float(np.concatenate(found).mean())
 
 
 def to_ab(image: np.ndarray) -> np.ndarray:
