@@ -66,7 +66,9 @@ def upsample_bilinear(features: jax.Array) -> jax.Array:
         before = jax.lax.concatenate(
             [first, jax.lax.slice_in_dim(features, 0, size - 1, axis=axis)], axis
         )
-        after = jax.lax.concatenate([jax.lax.slice_in_dim(features, 1, size, axis=axis), last], axis)
+        after = jax.lax.concatenate(
+            [jax.lax.slice_in_dim(features, 1, size, axis=axis), last], axis
+        )
         pairs = [0.75 * features + 0.25 * before, 0.75 * features + 0.25 * after]
         shape = list(features.shape)
         shape[axis] *= 2
