@@ -1,6 +1,10 @@
-"""What train.py says to wrong calls: one sentence on stderr, exit status 2, nothing written."""
+"""train.py as it is called: wrong calls, signals, several processes and what becomes of them.
+
+Run as a script, it is train.py with a note of every picture that its batches held.
+"""
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -8,9 +12,11 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from colorjax.checkpoint import find_newest_step
 from conftest import ROOT
 
 TINY = (
@@ -23,11 +29,11 @@ TINY = (
 )
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, program: str = "train.py", **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "train.py", *arguments],
+        [sys.executable, program, *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,32 +85,91 @@ def test_ctrl_c_before_the_first_step_ends_the_run(tmp_path):
     assert "interrupted: " in process.communicate()[1]
 
 
-def test_two_processes_train_as_one_does(tmp_path):
-    cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
-    short = ("--config.phases.pretraining.epochs=1", "--config.phases.adversarial.epochs=1")
-    alone = start(*TINY, cache, *short, f"--workdir={tmp_path / 'alone'}")
-    _, errors = alone.communicate(timeout=300)
-    assert alone.returncode == 0, errors
+def start_noting(notes: Path, devices: int, *arguments: str) -> subprocess.Popen[str]:
+    """Start train.py with so many devices of its own; see `note_pictures`."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return start(*arguments, program=__file__, XLA_FLAGS=flags, NOTES=str(notes))
+
+
+def start_two(folder: Path, *arguments: str) -> list[subprocess.Popen[str]]:
+    """Start two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    together = [
-        start(
-            *(*TINY, cache, *short, f"--workdir={tmp_path / 'both'}"),
-            *(f"--coordinator={address}", "--processes=2", f"--process_id={index}"),
-        )
+    together = (f"--coordinator={address}", "--processes=2")
+    return [
+        start_noting(folder / f"notes{index}", 2, *arguments, *together, f"--process_id={index}")
         for index in range(2)
     ]
-    ends = [process.communicate(timeout=300) for process in together]
-    assert [process.returncode for process in together] == [0, 0], ends
+
+
+def wait_for_step(workdir: Path, step: int) -> None:
+    """Wait until a run has a checkpoint of this step, or a later one."""
+    deadline = time.monotonic() + 300
+    while find_newest_step(workdir) < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def read_notes(*files: Path) -> dict[int, list[str]]:
+    """Return the pictures of each step's global batch; steps that were trained twice agree."""
+    blocks = [[line.split() for line in file.read_text().splitlines()] for file in files]
+    batches: dict[int, list[str]] = {}
+    for notes in blocks:
+        own: dict[int, list[str]] = {}
+        for step, *pictures in notes:
+            assert own.setdefault(int(step), pictures) == pictures
+        for step, pictures in own.items():
+            batches[step] = [*batches.get(step, []), *pictures]
+    return batches
+
+
+def test_two_processes_of_two_devices_train_as_one_does_whatever_befalls_them(tmp_path):
+    arguments = (*TINY, f"--config.data.cache_dir={tmp_path / 'cache'}")
+    arguments += ("--config.phases.pretraining.epochs=4", "--config.phases.adversarial.epochs=1")
+    arguments += ("--config.checkpoint.every_steps=2",)
+    alone = start_noting(tmp_path / "notes", 1, *arguments, f"--workdir={tmp_path / 'alone'}")
+    _, errors = alone.communicate(timeout=300)
+    assert alone.returncode == 0, errors
+    workdir = tmp_path / "both"
+    arguments += (f"--workdir={workdir}",)
+
+    # One is killed: the other ends soon, says so, and what is saved stays whole.
+    killed, other = reversed(start_two(tmp_path, *arguments))
+    wait_for_step(workdir, 2)
+    killed.kill()
+    _, errors = other.communicate(timeout=120)
+    killed.communicate()
+    assert other.returncode == 1, errors
+    assert "error: Another process of this run has ended, or can't be reached" in errors
+    reached = find_newest_step(workdir)
+
+    # Both are killed.
+    processes = start_two(tmp_path, *arguments)
+    wait_for_step(workdir, reached + 4)
+    for process in processes:
+        process.kill()
+    outputs = [process.communicate()[0] for process in processes]
+    assert f"resumed from step {reached} " in outputs[0]
+
+    processes = start_two(tmp_path, *arguments)
+    ends = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], [end[1] for end in ends]
+    assert_alike(tmp_path / "alone", workdir)
+    batches = read_notes(tmp_path / "notes")
+    assert len(batches) == 20
+    assert read_notes(tmp_path / "notes0", tmp_path / "notes1") == batches
+
+
+def assert_alike(expected: Path, found: Path) -> None:
+    """Check that two runs' metrics are the same to rounding."""
     one, two = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("alone", "both")
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (expected, found)
     )
-    assert len(one) == len(two)
-    for expected, line in zip(one, two, strict=True):
+    for line, twin in zip(one, two, strict=True):
         rates = {"pictures_per_second": 0.0}
-        assert line | rates == pytest.approx(expected | rates, rel=1e-3, abs=1e-4)
+        assert twin | rates == pytest.approx(line | rates, rel=1e-3, abs=1e-4)
 
 
 def test_sigterm_saves_and_says_how_to_resume(tmp_path):
@@ -125,3 +190,28 @@ def test_sigterm_saves_and_says_how_to_resume(tmp_path):
     output, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
     assert "resumed from step" in output
+
+
+def note_pictures(notes: Path) -> None:
+    """Let training append a line for each batch that it takes: its step and hashes of pictures."""
+    from colorjax import data
+
+    make_training_batches = data.make_training_batches
+
+    def make_noting(*arguments, start_step: int = 0, **options):
+        batches = make_training_batches(*arguments, start_step=start_step, **options)
+        for step, batch in enumerate(batches, start_step):
+            hashes = [hashlib.sha256(picture).hexdigest() for picture in batch]
+            with notes.open("a") as file:
+                file.write(f"{step} {' '.join(hashes)}\n")
+            yield batch
+
+    data.make_training_batches = make_noting
+
+
+if __name__ == "__main__":
+    import runpy
+
+    note_pictures(Path(os.environ["NOTES"]))
+    sys.argv[0] = "train.py"
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
