@@ -187,6 +187,7 @@ def draw(results: list[Measurement], path: Path) -> None:
     _draw_one(axes[0], _weak(results), f"Weak: {PER_DEVICE} pictures a device")
     _draw_one(axes[1], _strong(results), f"Strong: {GLOBAL} pictures in all")
     axes[0].set_ylabel("core-seconds a picture")
+    axes[0].set_ylim(0, None)  # of both, once both are drawn
     figure.savefig(path, dpi=110)
 
 
@@ -201,7 +202,6 @@ def _draw_one(axis: Any, results: list[Measurement], title: str) -> None:
     axis.errorbar(devices, work, errors, fmt="o-", capsize=3, label="measured, median and range")
     axis.set_xscale("log", base=2)
     axis.set_xticks(devices, [str(count) for count in devices])
-    axis.set_ylim(0, None)
     axis.set(title=title, xlabel="virtual devices on the same cores")
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
