@@ -42,7 +42,9 @@ def test_intervals_are_those_of_the_mean_of_normal_values():
     values = np.random.default_rng(1).normal(20.0, 3.0, 900)
     [(low, high)] = evaluation.bootstrap_intervals({"psnr": values}).values()
     margin = 1.96 * values.std() / 30  # by the central limit theorem
-    np.testing.assert_allclose([low, high], values.mean() + np.array([-margin, margin]), atol=margin / 10)
+    np.testing.assert_allclose(
+        [low, high], values.mean() + np.array([-margin, margin]), atol=margin / 10
+    )
     assert evaluation.bootstrap_intervals({"psnr": values[:1]})["psnr"] == (values[0], values[0])
 
 
