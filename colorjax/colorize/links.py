@@ -80,7 +80,7 @@ def _download(url: str, path: Path, limits: Limits) -> None:
     deadline = time.monotonic() + limits.seconds
     headers = {"User-Agent": _AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
     try:
-        with _create_session(limits, deadline) as session:
+        with create_session(limits.reach, deadline) as session:
             session.max_redirects = limits.redirects
             with session.get(url, headers=headers, stream=True, timeout=limits.wait) as response:
                 _check(response, limits)
@@ -93,13 +93,10 @@ def _download(url: str, path: Path, limits: Limits) -> None:
     except requests.TooManyRedirects:
         raise UserError(f"it leads on more than {limits.redirects} times") from None
     except (requests.ConnectionError, urllib3.exceptions.HTTPError):
+        _check_time(deadline, limits)
         raise UserError("the server can't be reached, or broke off") from None
     except (requests.RequestException, ValueError):
         raise UserError("it is no address of the web") from None
-
-
-def _create_session(limits: Limits, deadline: float) -> requests.Session:
-    return create_session(limits.reach, deadline) if limits.reach else requests.Session()
 
 
 def _check(response: requests.Response, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""How far a link that a stranger gave may lead: to public addresses, and to nothing else.
+"""How long a link may take, and how far a stranger's may lead: to public addresses alone.
 
 What is checked is the address that a connection is made to, when it is made: after every redirect,
 and with no second look-up in which a name could come to mean another machine.
@@ -91,17 +91,18 @@ class Reach:
 PUBLIC = Reach()
 
 
-def create_session(reach: Reach, deadline: float) -> requests.Session:
+def create_session(reach: Reach | None, deadline: float) -> requests.Session:
     """Return a session whose requests, redirected or not, stay within reach.
 
-    It heeds neither proxies nor passwords of the environment: a proxy would choose the address.
+    With a reach it heeds neither proxies nor passwords of the environment: a proxy would choose
+    the address.
 
     Args:
-      reach: where connections may lead.
+      reach: where connections may lead; None for wherever this machine gets.
       deadline: of `time.monotonic`, when every connection is cut off.
     """
     session = requests.Session()
-    session.trust_env = False
+    session.trust_env = reach is None
     adapter = _Adapter(reach, deadline)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
@@ -111,7 +112,7 @@ def create_session(reach: Reach, deadline: float) -> requests.Session:
 class _Adapter(HTTPAdapter):
     """Looks at each request, and lets it use guarded connections alone."""
 
-    def __init__(self, reach: Reach, deadline: float) -> None:
+    def __init__(self, reach: Reach | None, deadline: float) -> None:
         super().__init__()
         self._reach, self._deadline = reach, deadline
         self._timers: list[threading.Timer] = []
@@ -119,7 +120,8 @@ class _Adapter(HTTPAdapter):
     def send(
         self, request: requests.PreparedRequest, *arguments: Any, **options: Any
     ) -> requests.Response:
-        _check_url(str(request.url), self._reach)
+        if self._reach is not None:
+            _check_url(str(request.url), self._reach)
         response = super().send(request, *arguments, **options)
         if response.is_redirect:
             response.close()  # requests would read whatever comes with it, without end
@@ -127,8 +129,9 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         pool: HTTPConnectionPool = super().get_connection_with_tls_context(*arguments, **options)
-        kind = _GuardedTLSConnection if pool.scheme == "https" else _GuardedConnection
-        pool.ConnectionCls = partial(kind, find=self._find, watch=self._watch)  # type: ignore
+        kind = _GUARDED.get(pool.ConnectionCls)
+        if kind is not None:  # neither one that is guarded already, nor of a SOCKS proxy
+            pool.ConnectionCls = partial(kind, find=self._find, watch=self._watch)  # type: ignore
         return pool
 
     def close(self) -> None:
@@ -204,8 +207,14 @@ class _GuardedTLSConnection(_GuardedConnection, HTTPSConnection):
     """Likewise, with TLS."""
 
 
-def find_addresses(host: str, port: int, reach: Reach) -> list[str]:
-    """Return the addresses of a name that are within reach.
+_GUARDED: dict[Any, Any] = {
+    HTTPConnection: _GuardedConnection,
+    HTTPSConnection: _GuardedTLSConnection,
+}
+
+
+def find_addresses(host: str, port: int, reach: Reach | None) -> list[str]:
+    """Return the addresses of a name that are within reach, not too many to try.
 
     Raises:
       UserError: if there is none.
@@ -213,7 +222,7 @@ def find_addresses(host: str, port: int, reach: Reach) -> list[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     names = dict.fromkeys(str(place[0]) for *_, place in found)
-    allowed = [name for name in names if reach.allows(ipaddress.ip_address(name))]
+    allowed = [n for n in names if reach is None or reach.allows(ipaddress.ip_address(n))]
     if not allowed:
         raise UserError("it leads to no public address")
     return allowed[:_TRIED]

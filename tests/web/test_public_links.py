@@ -229,11 +229,19 @@ def test_redirects_within_reach_are_followed(server: ThreadingHTTPServer) -> Non
         assert path.exists()
 
 
-def test_servers_that_drip_are_cut_off(server: ThreadingHTTPServer) -> None:
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_servers_that_drip_are_cut_off(server: ThreadingHTTPServer, is_limited: bool) -> None:
     link = Link(f"http://127.0.0.1:{server.server_port}/drip")
-    with pytest.raises(UserError, match="more than"), downloaded(link, limits(server, 0.5)):
+    spent = limits(server, 0.5) if is_limited else Limits(seconds=0.5, wait=2.0)
+    with pytest.raises(UserError, match="more than"), downloaded(link, spent):
         pass
     assert finish(server)[-1] == "cut off"
+
+
+def test_what_comes_with_a_redirect_is_never_read(server: ThreadingHTTPServer) -> None:
+    with downloaded(Link(f"http://127.0.0.1:{server.server_port}/to=/a.png")) as path:
+        assert path.exists()
+    assert "cut off" in finish(server)
 
 
 def test_proxies_and_passwords_of_the_environment_are_left_alone(
