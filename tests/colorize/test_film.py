@@ -429,7 +429,9 @@ def test_times_are_read(text: str, seconds: float) -> None:
     assert parse_time(text) == Fraction(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1:2:3:4", "1/2", "1:-2", "nan", "inf", "1h", ":"])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1:2:3:4", "1/2", "1:-2", "nan", "1e999999999", "1h", ":"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is no time"):
         parse_time(text)
