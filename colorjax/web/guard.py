@@ -100,13 +100,15 @@ class Guard:
 
         A name that was made to mean this machine (DNS rebinding) shows in the header Host.
         """
-        host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            name, sender = urlsplit(f"//{host}").hostname or "", urlsplit(origin or "").netloc
+        except ValueError:  # brackets that hold no address
+            raise RefusedError(403, "The request's Host or Origin can't be read.") from None
         if self._hosts is not None and name not in self._hosts:
             raise RefusedError(403, "This server is not called by that name.")
-        origin = headers.get("origin")
         reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
-        if origin is not None and not reads and urlsplit(origin).netloc != host:
+        if origin is not None and not reads and sender != host:
             raise RefusedError(403, "Another site's page may not send photos here.")
 
     def _check_path(self, path: str) -> None:

@@ -209,6 +209,8 @@ def test_other_sites_pages_are_refused(client: TestClient) -> None:
     assert status(origin="https://evil.example") == 403
     assert status(origin="http://127.0.0.1:8000") == 403
     assert status(origin="null") == 403
+    assert status(origin="http://[") == 403
+    assert status(host="[") == 403
     # A name that was made to mean this machine.
     assert status(host="evil.example:7860", origin="http://evil.example:7860") == 403
     assert status(host="localhost:7860", origin="http://localhost:7860") == 200
