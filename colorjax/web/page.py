@@ -361,7 +361,8 @@ class Page:
         shown = given.preview
         if given.hints:
             small = np.asarray(Image.open(given.preview))
-            marked = previews.mark_hints(small, given.hints, small.shape[1] / given.width)
+            scale = max(small.shape) / max(given.width, given.height)
+            marked = previews.mark_hints(small, given.hints, scale)
             shown = create_place(self._folder, "photo.jpg")
             previews.save_preview(marked, shown)
         return {self._given: given, self._photo: str(shown), **self._list_hints(given.hints)}
@@ -386,7 +387,7 @@ def _note_upload(sent: Any) -> tuple[str, str] | None:
 def _place_hint(given: Given, index: Any, color: str) -> Hint:
     """Return the hint that a click on the small picture puts on the photo."""
     with Image.open(given.preview) as small:
-        scale = given.width / small.width
+        scale = max(given.width, given.height) / max(small.size)
     x, y = (int((int(place) + 0.5) * scale) for place in index)
     hint = Hint(x, y, _write_color(color))
     check_hints([hint], given.height, given.width)
