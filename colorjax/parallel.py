@@ -296,6 +296,18 @@ def gather(local: np.ndarray, mesh: Mesh) -> np.ndarray:
     return np.asarray(whole)
 
 
+def connect(mesh: Mesh) -> None:
+    """Let all processes connect to each other; to be called while none is ahead of the others.
+
+    Devices connect when they first exchange something, and on CPUs whoever comes first then waits
+    for 30 seconds alone: decoding pictures or compiling a step may set processes further apart.
+    Later exchanges wait for half an hour.
+    """
+    if process_count() > 1:
+        largest(0)  # each device with those of its place in other processes
+        gather(np.zeros(jax.local_device_count()), mesh)  # all of them
+
+
 def largest(number: int) -> int:
     """Return the largest number that any process gives; all of them have to ask."""
     return int(np.max(multihost_utils.process_allgather(np.asarray(number))))

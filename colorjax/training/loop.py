@@ -77,6 +77,7 @@ class Run:
         self.skips_nonfinite = config.on_nonfinite == "skip"
         self.leads = parallel.process_index() == 0
         self.mesh = parallel.create_mesh()
+        parallel.connect(self.mesh)
         self.phases = create_phases(config)
         self.epochs = self.phases[-1].first_epoch + self.phases[-1].epochs
         self.pictures = RunPictures(config, self.mesh)
