@@ -1,7 +1,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from conftest import ROOT, save_picture
 
 PROGRAM = """
 from colorjax.compilation import keep_compiled_programs
@@ -11,11 +14,11 @@ print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))[0, 0])
 """
 
 
-def run(settings: dict[str, str]) -> str:
+def run(settings: dict[str, str], arguments: Sequence[str] = ("-c", PROGRAM)) -> str:
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("JAX_")}
     environment = inherited | {"JAX_PLATFORMS": "cpu"} | settings
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
     return done.stdout
@@ -32,6 +35,13 @@ def test_programs_are_compiled_once(tmp_path):
     assert kept
     assert run({"XDG_CACHE_HOME": str(tmp_path)}) == first
     assert entries(tmp_path / "colorjax" / "compiled") == kept
+
+
+def test_colouring_a_photo_keeps_its_programs(work, model_folder):
+    save_picture("a.png")
+    arguments = ("-m", "colorjax", "colorize", "a.png", "--model", str(model_folder))
+    run({"XDG_CACHE_HOME": str(work / "cache"), "PYTHONPATH": str(ROOT)}, arguments)
+    assert entries(work / "cache" / "colorjax" / "compiled")
 
 
 def test_a_folder_of_the_users_own_wins(tmp_path):

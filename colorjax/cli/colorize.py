@@ -78,8 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.cli.reporting import quieten
     from colorjax.colorize.batch import Options, colorize_files
     from colorjax.colorize.hints import parse_hint
+    from colorjax.compilation import keep_compiled_programs
 
     quieten(arguments.verbose)
+    keep_compiled_programs()
     options = Options(
         size=arguments.size,
         saturation=arguments.saturation,
