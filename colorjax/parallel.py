@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -311,6 +312,12 @@ def connect(mesh: Mesh) -> None:
 def largest(number: int) -> int:
     """Return the largest number that any process gives; all of them have to ask."""
     return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
+
+
+def agree(text: str) -> bool:
+    """Return whether every process gives the same text; all of them have to ask."""
+    number = zlib.crc32(text.encode()) >> 1  # as a signed integer of 32 bits holds it
+    return largest(number) == -largest(-number)
 
 
 def to_host(tree: Any) -> Any:

@@ -156,6 +156,8 @@ if __name__ == "__main__":
     interruption = Interruption()
     if parallel.process_index() == parallel.process_count() - 1:
         interruption.signal_number = signal.SIGTERM  # came to the last one; all have to stop
+    assert parallel.agree("the same")
+    assert parallel.agree(str(parallel.process_index())) == (parallel.process_count() == 1)
     place = f"{parallel.process_index()} of {parallel.process_count()}"
     told = "stops:" if interruption.share() else "goes on:"
     print(place, told, interruption.exit_status, flush=True)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, evaluation, models, parallel
 from colorjax.console import notice, say
-from colorjax.errors import TrainingError
+from colorjax.errors import TrainingError, UserError
 from colorjax.files import create_folder, lock_folder
 from colorjax.training import reporting
 from colorjax.training.assembly import (
@@ -364,6 +364,11 @@ class Run:
             last_epoch = max(self.host.step - 1, 0) // self.steps_per_epoch
             check_past_phases(self.workdir, self.phases, last_epoch)
             self._say(f"resumed from step {self.host.step} in {self.workdir}")
+        if not parallel.agree(f"{self.host.step} {self.host.training_set}"):
+            raise UserError(
+                "The processes of this run found different pictures or checkpoints: let all of "
+                f"them see the same config.data.source and the same {self.workdir}."
+            )
 
     def _check_steps(self) -> None:
         """Trace every phase's step, so that what can't work is said before anything is written."""
