@@ -146,7 +146,7 @@ def test_two_processes_of_two_devices_train_as_one_does_whatever_befalls_them(tm
 
     # Both are killed.
     processes = start_two(tmp_path, *arguments)
-    wait_for_step(workdir, reached + 4)
+    wait_for_step(workdir, min(reached + 4, 20))  # the last one, if it got so far
     for process in processes:
         process.kill()
     outputs = [process.communicate()[0] for process in processes]
