@@ -36,6 +36,16 @@ _DECODED = tempfile.TemporaryDirectory(prefix="colorjax-decoded-")
 os.environ["XDG_CACHE_HOME"] = _DECODED.name
 
 
+# What takes longest begins first: a worker has each file to itself.
+LONGEST = ("test_end_to_end.py", "test_train.py", "test_loop.py", "test_resume.py", "test_page.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first, the others as they are found."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture
 def tiny_config(tmp_path: Path) -> ConfigDict:
     """A recipe for one test; see `create_tiny_config`."""

@@ -172,24 +172,35 @@ def assert_alike(expected: Path, found: Path) -> None:
         assert twin | rates == pytest.approx(line | rates, rel=1e-3, abs=1e-4)
 
 
-def test_sigterm_saves_and_says_how_to_resume(tmp_path):
-    cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
-    arguments = (*TINY, cache, f"--workdir={tmp_path / 'run'}")
-    process = start(*arguments, "--config.phases.pretraining.epochs=100000")
-    metrics = tmp_path / "run/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 143, errors
-    assert "the same command again resumes" in output
+def test_a_signal_saves_and_says_how_to_resume(tmp_path):
+    run = (*TINY, f"--config.data.cache_dir={tmp_path / 'cache'}", f"--workdir={tmp_path / 'run'}")
+    reached = 0
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = start(*run, "--config.phases.pretraining.epochs=100000")
+        wait_for_metrics(tmp_path / "run/metrics.jsonl", reached)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == status, errors
+        assert "the same command again resumes" in output
+        assert not reached or f"resumed from step {reached} " in output
+        reached = find_newest_step(tmp_path / "run")
     again = start(
-        *arguments, "--config.phases.pretraining.epochs=1", "--config.phases.adversarial.epochs=0"
+        *run, "--config.phases.pretraining.epochs=1", "--config.phases.adversarial.epochs=0"
     )
     output, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert "resumed from step" in output
+    assert f"resumed from step {reached} " in output
+
+
+def wait_for_metrics(path: Path, step: int) -> None:
+    """Wait for a line of a step after `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        text = path.read_text() if path.is_file() else ""
+        lines = text.rpartition("\n")[0].splitlines()  # the last may be half written
+        if lines and json.loads(lines[-1])["step"] > step:
+            return
+        time.sleep(0.1)
 
 
 def note_pictures(notes: Path) -> None:
