@@ -372,9 +372,10 @@ def test_an_interruption_leaves_nothing_behind(
     monkeypatch.setattr(FilmProgress, "update", interrupt)
     write_film("a.mp4", draw(16), sound="aac")
     arguments = ("--model", f"{model_folder}@1", "--upsample", "bicubic")
+    handler = signal.getsignal(signal.SIGTERM)
     assert colorize("a.mp4", *arguments) == status
     assert list(work.iterdir()) == [work / "a.mp4"]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_a_result_that_cannot_be_written_is_named(work: Path, constant: Colorizer) -> None:
