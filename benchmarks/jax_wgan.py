@@ -1,0 +1,104 @@
+"""`configs/wgan.py` as colorjax trains it: an iteration and its parts, to be measured."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from colorjax import configuration, data, losses, parallel
+from colorjax.training.assembly import create_parts, create_phases
+from colorjax.training.state import create_state
+from colorjax.training.step import make_train_step
+
+
+class Training:
+    """One iteration of WGAN-GP plus L1, and its parts, each compiled before it is measured.
+
+    Args:
+      images: uint8 (B, S, S, 3).
+      width: of the generator's first stage.
+      critic_widths: of the critic.
+      dtype: float32 or bfloat16.
+    """
+
+    def __init__(
+        self, images: np.ndarray, width: int, critic_widths: tuple[int, ...], dtype: str
+    ) -> None:
+        config = configuration.load_recipe("configs/wgan.py")
+        config.image_size, config.batch_size, config.dtype = images.shape[1], len(images), dtype
+        config.generator.widths = tuple(width * 2**stage for stage in range(5))
+        config.critic.widths = critic_widths
+        config.data.horizontal_flip = 0.0
+        config.ema_decay = 0.0  # which the other side doesn't have
+        phases = create_phases(config)
+        self.widths = config.generator.widths
+        self.parts = create_parts(config, phases, steps_per_epoch=1)
+        self.mesh = parallel.create_mesh()
+        state = create_state(self.parts, config.image_size, jax.random.key(0))
+        self.state = parallel.replicate(state, self.mesh)
+        self.images = parallel.create_global_batch(images, self.mesh)
+        prepare = data.make_training_prepare(config.data, config.image_size)
+        encode = jax.jit(lambda images: self.parts.codec.encode(prepare(images, jax.random.key(0))))
+        self.example = encode(self.images)
+        step = make_train_step(self.parts, phases[-1].objective, config.seed, prepare)
+        self._step = parallel.map_step(step, self.mesh).lower(self.state, self.images).compile()
+        self.flops = self._step.cost_analysis()["flops"]
+
+    def iterate(self) -> None:
+        """Update the generator twice, then the critic."""
+        self.state, metrics = self._step(self.state, self.images)
+        jax.block_until_ready((self.state, metrics))
+
+    def make_forward(self) -> Any:
+        """Return a function that predicts as in training."""
+        return self._compile(lambda networks, gray, ab: self._generate(networks[0], gray))
+
+    def make_backward(self) -> Any:
+        """Return a function that gives the generator's gradient of L1."""
+        return self._compile(jax.grad(self.reconstruction_loss))
+
+    def make_critic(self) -> Any:
+        """Return a function that gives the critic's gradient without the penalty."""
+        return self._compile(jax.grad(self.judgement))
+
+    def make_penalty(self) -> Any:
+        """Return a function that gives the penalty's gradient in the critic's parameters."""
+        return self._compile(jax.grad(partial(self.penalty, key=jax.random.key(0))))
+
+    def reconstruction_loss(self, networks: Any, gray: Any, ab: Any) -> jax.Array:
+        """Return L1."""
+        return jnp.mean(jnp.abs(self._generate(networks[0], gray) - ab))
+
+    def penalty(self, networks: Any, gray: Any, ab: Any, key: Any) -> jax.Array:
+        """Return the gradient penalty, towards pictures that are as predicted."""
+        real, fake = self._pictures(networks, gray, ab)
+        return losses.gradient_penalty(partial(self._judge, networks[1]), real, fake, key)
+
+    def judgement(self, networks: Any, gray: Any, ab: Any) -> jax.Array:
+        """Return the critic's loss without the penalty."""
+        real, fake = self._pictures(networks, gray, ab)
+        return jnp.mean(self._judge(networks[1], fake)) - jnp.mean(self._judge(networks[1], real))
+
+    @property
+    def networks(self) -> Any:
+        """The parameters of the generator and of the critic."""
+        return self.state.generator.params, self.state.critic.params
+
+    def _compile(self, function: Any) -> Any:
+        arguments = (self.networks, *self.example)
+        compiled = jax.jit(function).lower(*arguments).compile()
+        return lambda: jax.block_until_ready(compiled(self.networks, *self.example))
+
+    def _generate(self, params: Any, gray: Any) -> jax.Array:
+        variables = {"params": params, "batch_stats": self.state.generator.batch_stats}
+        return self.parts.generator.apply(variables, gray, train=True, mutable=["batch_stats"])[0]
+
+    def _judge(self, params: Any, image: Any) -> jax.Array:
+        return losses.mean_per_image(self.parts.critic.apply({"params": params}, image, train=True))
+
+    def _pictures(self, networks: Any, gray: Any, ab: Any) -> tuple[jax.Array, jax.Array]:
+        fake = jax.lax.stop_gradient(self._generate(networks[0], gray))
+        codec = self.parts.codec
+        return codec.critic_image(gray, ab), codec.critic_image(gray, fake)

@@ -1,0 +1,362 @@
+"""How fast colorjax is, beside PyTorch and onnxruntime where they are installed.
+
+    python benchmarks/run.py --photos ../shared/data/flowers --json speed.json --markdown speed.md
+    python benchmarks/run.py --quick                     # small, to see that it works
+
+Training: a whole iteration of `configs/wgan.py` (two updates of the generator, one of the critic
+with its gradient penalty) and its parts; inference: the generator with its conversion of colours;
+then the loader, the start of the program and the memory of a step. In PyTorch the same networks run
+with the same parameters; losses are compared first. Ways to do one thing take turns, and a figure
+is the median of `--rounds`; ratios are time by PyTorch's (or onnxruntime's) best time, so that less
+than 1 is faster.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the files beside this one
+CRITIC_WIDTHS = (32, 64, 128, 256, 512)
+PACKAGES = ("jax", "flax", "torch", "onnxruntime", "numpy")
+OURS = "colorjax"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+      case: what was done.
+      way: by what.
+      value: in `unit`.
+      ratio: of the value to the best of the others; None where there are no others.
+    """
+
+    case: str
+    way: str
+    value: float
+    unit: str
+    ratio: float | None = None
+
+
+def main() -> None:
+    """Measure what the command line asks for and write the table."""
+    arguments = parse_arguments()
+    if arguments.memory_of:
+        print_memory(arguments)
+        return
+    rows: list[Row] = []
+    parts = {
+        "peak": measure_peaks,
+        "training": measure_training,
+        "inference": measure_inference,
+        "loader": measure_loader,
+        "start": measure_start,
+        "memory": measure_memory,
+    }
+    for name in arguments.parts or parts:
+        for row in parts[name](arguments):
+            rows.append(row)
+            print(format_row(row), flush=True)
+    if arguments.json:
+        figures = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(format_markdown(rows))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parts", nargs="+", metavar="PART", help="peak training inference ...")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 32])
+    parser.add_argument("--batch", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--size", type=int, default=128, help="pixels of a picture in training")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photos", type=Path, help="a folder of photos, for the loader")
+    parser.add_argument("--quick", action="store_true", help="narrow networks, small pictures")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.widths, arguments.batch, arguments.rounds = [8], [2], 2
+    return arguments
+
+
+def measure_peaks(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield what a large matrix product and a convolution reach on this machine."""
+    import jax
+    import jax.numpy as jnp
+    from timing import alternate
+
+    dtype = jnp.bfloat16 if arguments.device == "cuda" else jnp.float32
+    side = 512 if arguments.quick else 2048
+    matrix = jnp.ones((side, side), dtype)
+    pictures = jnp.ones((16, 64, 64, 128), dtype)
+    kernel = jnp.ones((3, 3, 128, 128), dtype)
+    layout = ("NHWC", "HWIO", "NHWC")
+    convolve = partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=layout,
+    )
+    ways = {
+        "matrix product": (jax.jit(jnp.matmul), (matrix, matrix), 2 * side**3),
+        "convolution 3x3": (jax.jit(convolve), (pictures, kernel), 2 * 16 * 64**2 * 9 * 128**2),
+    }
+    for name, (function, operands, operations) in ways.items():
+
+        def run(function: Any = function, operands: Any = operands) -> None:
+            jax.block_until_ready(function(*operands))
+
+        seconds = alternate({name: run}, arguments.rounds)[name]
+        yield Row(f"peak, {name}", OURS, operations / seconds / 1e9, "GFLOP/s")
+
+
+def measure_training(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield the times of an iteration and of its parts, for each width and batch."""
+    for width in arguments.widths:
+        for batch in arguments.batch:
+            yield from measure_iteration(arguments, width, batch)
+
+
+def measure_iteration(arguments: argparse.Namespace, width: int, batch: int) -> Iterator[Row]:
+    """Yield the times at one width and batch."""
+    from timing import alternate
+
+    ours = create_ours(arguments, width, batch)
+    theirs = create_theirs(arguments, ours)
+    if "eager" in theirs:
+        check_agreement(ours, theirs["eager"])
+    case = f"width {width}, batch {batch}, {arguments.size} px"
+    ways: dict[str, dict[str, Callable[[], object]]] = {
+        "iteration": {OURS: ours.iterate},
+        "generator forward": {OURS: ours.make_forward()},
+        "generator forward + backward": {OURS: ours.make_backward()},
+        "critic": {OURS: ours.make_critic()},
+        "penalty": {OURS: ours.make_penalty()},
+    }
+    for name, training in theirs.items():
+        for part, way in training.make_ways().items():
+            ways[part][f"PyTorch {name}"] = way
+    for part, each in ways.items():
+        seconds = alternate(each, arguments.rounds)
+        yield from make_rows(f"{part}, {case}", seconds)
+        if part == "iteration":
+            rate = ours.flops / seconds[OURS] / 1e9
+            yield Row(f"arithmetic of an iteration, {case}", OURS, rate, "GFLOP/s")
+
+
+def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
+    """Return colorjax's training on pictures of noise."""
+    import numpy as np
+    from jax_wgan import Training
+
+    shape = (batch, arguments.size, arguments.size, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    dtype = "bfloat16" if arguments.device == "cuda" else "float32"
+    return Training(images, width, CRITIC_WIDTHS, dtype)
+
+
+def create_theirs(arguments: argparse.Namespace, ours: Any) -> dict[str, Any]:
+    """Return PyTorch's trainings by name, with our parameters; none where it isn't installed."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import numpy as np
+    from torch_wgan import Training
+
+    modes: dict[str, dict[str, Any]] = {"eager": {}, "channels_last": {"channels_last": True}}
+    if not arguments.quick:
+        modes["compiled"] = {"channels_last": True, "compiled": True}
+        modes["bfloat16"] = {"channels_last": True, "bfloat16": True}
+    if arguments.device == "cuda" and not arguments.quick:
+        modes["compiled bfloat16"] = {"channels_last": True, "bfloat16": True, "compiled": True}
+    example = tuple(np.asarray(array) for array in ours.example)
+    trainings = {}
+    for name, options in modes.items():
+        trainings[name] = Training(
+            ours.widths, CRITIC_WIDTHS, example, device=arguments.device, **options
+        )
+        trainings[name].load(*ours.networks)
+    return trainings
+
+
+def check_agreement(ours: Any, theirs: Any) -> None:
+    """Raise unless both sides compute the same losses from the same parameters."""
+    import jax
+    import numpy as np
+
+    gray, ab = ours.example
+    key = jax.random.key(0)
+    alpha = theirs.to_tensor(np.asarray(jax.random.uniform(key, (len(gray), 1, 1, 1))))
+    pictures = theirs.pictures()
+    pairs = {
+        "L1": (ours.reconstruction_loss(ours.networks, gray, ab), theirs.reconstruction_loss()),
+        "critic": (ours.judgement(ours.networks, gray, ab), theirs.judgement(*pictures)),
+        "penalty": (ours.penalty(ours.networks, gray, ab, key), theirs.penalty(*pictures, alpha)),
+    }
+    for name, (mine, other) in pairs.items():
+        np.testing.assert_allclose(float(mine), other.item(), rtol=2e-3, atol=1e-5, err_msg=name)
+
+
+def measure_inference(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield the times of the generator with its conversion of colours."""
+    from inference import make_ways
+    from timing import alternate
+
+    cases = [(1, 64)] if arguments.quick else [(1, 256), (1, 512), (8, 256)]
+    for width in arguments.widths:
+        for batch, size in cases:
+            ways = make_ways(width, batch, size, arguments.device)
+            case = f"inference, width {width}, batch {batch}, {size} px"
+            yield from make_rows(case, alternate(ways, arguments.rounds))
+
+
+def measure_loader(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield pictures per second: decoded once, beside Pillow's own, then read batch by batch."""
+    if arguments.photos is None:
+        print("loader: not measured, as --photos names no folder", file=sys.stderr)
+        return
+    from loader import measure_decoding, measure_reading
+
+    size, count = (64, 64) if arguments.quick else (256, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        for way, rate in measure_decoding(arguments.photos, size, count, Path(folder)).items():
+            yield Row(f"first epoch, {size} px", way, rate, "pictures/s")
+        rate = measure_reading(arguments.photos, size, count, Path(folder))
+        yield Row(f"later epochs, {size} px", OURS, rate, "pictures/s")
+
+
+def measure_start(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield how long the program takes to start, and to colour one photo."""
+    from start import make_commands
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (command, environment) in make_commands(Path(folder)).items():
+            seconds = []
+            rounds = 1 if "nothing compiled" in name else arguments.rounds
+            for _ in range(rounds):
+                began = time.perf_counter()
+                subprocess.run(  # noqa: S603 (no shell; our own arguments)
+                    command, env=environment, check=True, capture_output=True
+                )
+                seconds.append(time.perf_counter() - began)
+            yield Row(name, OURS, sorted(seconds)[len(seconds) // 2], "s")
+
+
+def measure_memory(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield the most memory that a process held which made three iterations."""
+    for width in arguments.widths:
+        for batch in arguments.batch:
+            used = {}
+            for way in (OURS, "PyTorch eager", "PyTorch channels_last"):
+                found = run_memory_of(arguments, way, width, batch)
+                if found is not None:
+                    used[way] = found
+            case = f"memory of an iteration, width {width}, batch {batch}, {arguments.size} px"
+            yield from make_rows(case, used, unit="MB", factor=1.0)
+
+
+def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: int) -> float | None:
+    """Return the megabytes of a process of its own; None where PyTorch isn't installed."""
+    if way != OURS and importlib.util.find_spec("torch") is None:
+        return None
+    command = [sys.executable, __file__, "--memory-of", way, "--size", str(arguments.size)]
+    command += ["--widths", str(width), "--batch", str(batch), "--device", arguments.device]
+    done = subprocess.run(  # noqa: S603 (no shell; our own arguments)
+        command, check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def print_memory(arguments: argparse.Namespace) -> None:
+    """Iterate three times and print what the process held at most, less what it held before."""
+    from colorjax.memory import keep_freed_memory
+
+    keep_freed_memory()
+    [width], [batch] = arguments.widths, arguments.batch
+    if arguments.memory_of == OURS:
+        training = create_ours(arguments, width, batch)
+    else:
+        import numpy as np
+        from torch_wgan import Training
+
+        gray = np.zeros((batch, arguments.size, arguments.size, 1), np.float32)
+        ab = np.zeros((batch, arguments.size, arguments.size, 2), np.float32)
+        widths = tuple(width * 2**stage for stage in range(5))
+        last = arguments.memory_of.endswith("channels_last")
+        training = Training(
+            widths, CRITIC_WIDTHS, (gray, ab), device=arguments.device, channels_last=last
+        )
+    for _ in range(3):
+        training.iterate()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+
+
+def make_rows(
+    case: str, values: dict[str, float], unit: str = "ms", factor: float = 1e3
+) -> Iterator[Row]:
+    """Yield a row for each way, ours with its ratio to the best of the others."""
+    others = [value for way, value in values.items() if way != OURS]
+    for way, value in values.items():
+        ratio = value / min(others) if way == OURS and others else None
+        yield Row(case, way, value * factor, unit, ratio)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    import jax
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "-"
+    return {
+        "date": date.today().isoformat(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "device": jax.devices()[0].device_kind,
+        "load": round(os.getloadavg()[0], 1),
+        "command": " ".join(["python", *sys.argv]),
+        **versions,
+    }
+
+
+def format_row(row: Row) -> str:
+    """Return a row as a line."""
+    ratio = "" if row.ratio is None else f"  {row.ratio:.2f}x the best other"
+    return f"{row.case:55} {row.way:24} {row.value:10.1f} {row.unit}{ratio}"
+
+
+def format_markdown(rows: list[Row]) -> str:
+    """Return the table and what it depends on."""
+    lines = ["| | by | | ratio |", "|---|---|--:|--:|"]
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        lines.append(f"| {row.case} | {row.way} | {row.value:,.1f} {row.unit} | {ratio} |")
+    machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
+    return "\n".join(lines) + f"\n\n{machine}\n"
+
+
+if __name__ == "__main__":
+    main()
