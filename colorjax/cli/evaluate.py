@@ -1,6 +1,8 @@
 """Measure models on pictures, beside the uncoloured picture and the best constant colour."""
 
 import argparse
+import csv
+import io
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -30,15 +32,30 @@ class EvaluationSet:
 
     Attributes:
       images: uint8 (N, S, S, 3), of the whole source.
+      names: of the N pictures.
       indices: of those that are measured.
       description: which these are, in words.
       baselines: what is reached on them without a model.
     """
 
     images: "np.ndarray"
+    names: Sequence[str]
     indices: "np.ndarray"
     description: str
     baselines: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one model reaches.
+
+    Attributes:
+      figures: means over the pictures, named as in `figures.FIELDS`.
+      each: the metrics of each picture, (N,).
+    """
+
+    figures: dict[str, Any]
+    each: Mapping[str, "np.ndarray"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     parser.add_argument(
+        "--each", type=Path, metavar="FILE", help="write each picture's figures there, CSV"
+    )
+    parser.add_argument(
         "--heat-maps",
         type=Path,
         metavar="FILE",
@@ -90,7 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = {name: find_model(name) for name in arguments.models}
     network = _load_feature_network(arguments.fid_weights)
     sets = _load_sets(found, arguments.data, arguments.split)
-    results = {name: evaluate_model(found[name], sets[name], network) for name in found}
+    evaluated = {name: evaluate_model(found[name], sets[name], network) for name in found}
+    results = {name: evaluation.figures for name, evaluation in evaluated.items()}
     groups = _group(results, sets)
     notes = make_notes(groups) + ([network.protocol] if network else [])
     print(format_table(make_table(groups)))
@@ -100,6 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(arguments.json, json.dumps(results, indent=2) + "\n")
     if arguments.markdown is not None:
         write_text(arguments.markdown, format_markdown(groups, notes))
+    if arguments.each is not None:
+        write_text(arguments.each, _format_each(evaluated, sets))
     if arguments.heat_maps is not None:
         _draw_heat_maps(list(found), sets[arguments.models[0]], arguments.heat_maps)
     return 0
@@ -107,8 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def evaluate_model(
     files: "ModelFiles", pictures: EvaluationSet, network: "FeatureNetwork | None" = None
-) -> dict[str, Any]:
-    """Return the figures of one model, named as in `figures.FIELDS`.
+) -> Evaluation:
+    """Return the figures of one model.
 
     Args:
       files: of the model.
@@ -136,7 +159,7 @@ def evaluate_model(
         values |= {f"{name}_low": low, f"{name}_high": high}
     if network is not None:
         values["fid"] = _measure_fid(network, evaluator, variables, pictures)
-    return {field: values.get(field) for field in FIELDS}
+    return Evaluation({field: values.get(field) for field in FIELDS}, measured)
 
 
 def _load_feature_network(weights: str | None) -> "FeatureNetwork | None":
@@ -201,7 +224,7 @@ def _load_set(config: "ConfigDict", source: str | None, split: str) -> Evaluatio
     name = name_source(config, source, split)
     which = "all" if split == "all" else f"the {split} split"
     description = f"{len(indices):,} pictures, {which} of {name}, at {size}x{size}"
-    return EvaluationSet(images, indices, description, baselines)
+    return EvaluationSet(images, pictures.names, indices, description, baselines)
 
 
 def _make_batches(images: "np.ndarray", indices: "np.ndarray", batch_size: int) -> "Batches":
@@ -246,6 +269,24 @@ def _group(
     ]
 
 
+def _format_each(evaluated: Mapping[str, Evaluation], sets: Mapping[str, EvaluationSet]) -> str:
+    """Return CSV: a line for each model and picture, with the metrics that all models have."""
+    metrics = [
+        metric
+        for metric in next(iter(evaluated.values())).each
+        if all(metric in evaluation.each for evaluation in evaluated.values())
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "picture", *metrics])
+    for name, evaluation in evaluated.items():
+        pictures = [sets[name].names[index] for index in sets[name].indices]
+        columns = [evaluation.each[metric] for metric in metrics]
+        for picture, *values in zip(pictures, *columns, strict=True):
+            writer.writerow([name, picture, *(f"{value:.6g}" for value in values)])
+    return text.getvalue()
+
+
 def _draw_heat_maps(models: Sequence[str], pictures: EvaluationSet, path: Path) -> None:
     from colorjax.cli.reporting import write_output
     from colorjax.cli.sources import take_every
@@ -270,5 +311,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         check_file(arguments.json, "--json")
     if arguments.markdown is not None:
         check_file(arguments.markdown, "--markdown")
+    if arguments.each is not None:
+        check_file(arguments.each, "--each")
     if arguments.heat_maps is not None:
         check_sheet_path(arguments.heat_maps, "--heat-maps")

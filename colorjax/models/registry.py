@@ -39,7 +39,11 @@ CRITICS: dict[str, type[nn.Module]] = {
 }
 MOST_OPTIONS = 64  # entries of an option such as widths
 LARGEST_OPTION = 2**16  # of any number; a model from elsewhere may ask for anything
-_RANGES = {"width": Range(1, LARGEST_OPTION), "dropout": Range(0.0, 1.0, excluded=1.0)}
+_RANGES = {
+    "width": Range(1, LARGEST_OPTION),
+    "dropout": Range(0.0, 1.0, excluded=1.0),
+    "saturation": Range(0.0, 10.0),
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

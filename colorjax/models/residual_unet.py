@@ -83,6 +83,8 @@ class ResidualUNet(nn.Module):
       norm: batch or group.
       context: whether the last stage is scaled and shifted by the mean over the picture.
       attention: whether the last stage's places look at one another.
+      saturation: factor of the prediction when not training, of ab. The L1 loss is content with the
+        median of the colours that a place may have, which is paler than any of them.
       output_channels: of the prediction; 2 for ab, 3 for RGB.
       dtype: of the arithmetic; parameters stay float32.
     """
@@ -92,6 +94,7 @@ class ResidualUNet(nn.Module):
     norm: str = "batch"
     context: bool = True
     attention: bool = True
+    saturation: float = 1.0
     output_channels: int = 2
     dtype: Any = jnp.float32
 
@@ -129,7 +132,7 @@ class ResidualUNet(nn.Module):
             x = ResidualBlock(self.norm, self.dtype)(x, train)
         x = nn.relu(_norm(self.norm, x.shape[-1], train, self.dtype)(x))
         x = nn.Conv(self.output_channels, (3, 3), padding=1, dtype=jnp.float32)(x)
-        return upsample_bilinear(x)
+        return upsample_bilinear(x if train else x * self.saturation)
 
 
 def _norm(name: str, channels: int, train: bool, dtype: Any) -> Any:

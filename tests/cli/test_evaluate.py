@@ -1,5 +1,6 @@
 """`colorjax evaluate`: figures by a second implementation, the table, its files, its errors."""
 
+import csv
 import json
 import re
 import shutil
@@ -65,10 +66,18 @@ def test_models_of_other_sizes_have_their_own_baselines(
     copy_at_size(model_folder, "large", 32)
     models = [f"{model_folder}@1", "large", f"{model_folder}@2"]
     arguments = ["--data", "folder:photos", "--split", "all"]
-    files = ["--json", "new/figures.json", "--markdown", "table.md"]
+    files = ["--json", "new/figures.json", "--markdown", "table.md", "--each", "each.csv"]
     assert main(["evaluate", "--models", *models, *arguments, *files]) == 0
     figures = json.loads(Path("new/figures.json").read_text())
     assert list(figures) == models
+    with open("each.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["picture"]) for row in rows] == [
+        (model, f"{seed}.png") for model in models for seed in range(3)
+    ]
+    for model in models:
+        psnr = [float(row["psnr"]) for row in rows if row["model"] == model]
+        assert np.mean(psnr) == pytest.approx(figures[model]["psnr"], rel=1e-4)
     text = Path("table.md").read_text()
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert [line[:2] for line in lines[2:]] == [
