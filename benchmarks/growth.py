@@ -1,0 +1,162 @@
+"""How a training step's time and memory grow with batch, size and width.
+
+    python benchmarks/growth.py --output docs/images
+
+A whole iteration of `configs/wgan.py` (two updates of the generator, one of the critic with its
+gradient penalty), one measure varied at a time. Each case runs in a process of its own, whose
+largest resident memory is read off; some 400 MB of it are Python and XLA. Beside the time stand the
+operations that XLA counts in the compiled step, and what the processor reached.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the files beside this one
+BASE = {"batch": 8, "size": 128, "width": 16}
+VARIED = {"batch": (2, 4, 8, 16, 32), "size": (64, 128, 192, 256), "width": (8, 16, 32, 64)}
+UNITS = {"batch": "pictures", "size": "pixels of a side", "width": "channels"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One step, measured.
+
+    Attributes:
+      batch: pictures.
+      size: their side, in pixels.
+      width: channels of the generator's first stage; the critic's is half of it.
+      seconds: of a step, the median.
+      operations: of a step, as XLA counts them.
+      megabytes: the largest resident memory of the process.
+    """
+
+    batch: int
+    size: int
+    width: int
+    seconds: float
+    operations: float
+    megabytes: float
+
+
+def main() -> None:
+    """Measure every case and write JSON, a table and a plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/images"), metavar="DIR")
+    parser.add_argument("--steps", type=int, default=5, help="timed, after one that is not")
+    parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps(asdict(measure(*arguments.case, arguments.steps))))
+        return
+    cases = {tuple((BASE | {name: value}).values()) for name in VARIED for value in VARIED[name]}
+    measured = [_measure_apart(case, arguments.steps) for case in sorted(cases)]
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps([asdict(case) for case in measured], indent=1)
+    (arguments.output / "growth.json").write_text(text + "\n")
+    print(format_table(measured))
+    draw(measured, arguments.output / "growth.png")
+
+
+def measure(batch: int, size: int, width: int, steps: int) -> Case:
+    """Return what a step takes in this process."""
+    import numpy as np
+    from jax_wgan import Training
+
+    from colorjax.memory import keep_freed_memory
+
+    keep_freed_memory()  # as train.py does
+    images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+    critic_widths = tuple(width // 2 * 2**stage for stage in range(5))
+    training = Training(images, width, critic_widths, "float32")
+    training.iterate()
+    seconds = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        training.iterate()
+        seconds.append(time.perf_counter() - began)
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return Case(batch, size, width, statistics.median(seconds), training.flops, megabytes)
+
+
+def _measure_apart(case: tuple[int, ...], steps: int) -> Case:
+    """Measure in a process of its own, so that its memory is that of this case alone."""
+    command = [sys.executable, __file__, "--steps", str(steps), "--case", *map(str, case)]
+    output = subprocess.run(  # noqa: S603 (no shell; our own arguments)
+        command, check=True, env=os.environ, stdout=subprocess.PIPE, text=True
+    ).stdout
+    result = Case(**json.loads(output.splitlines()[-1]))
+    print(result, file=sys.stderr, flush=True)
+    return result
+
+
+def select(cases: list[Case], name: str) -> list[Case]:
+    """Return the cases that differ from the base in one measure alone, in its order."""
+    others = {key: value for key, value in BASE.items() if key != name}
+    chosen = [c for c in cases if all(getattr(c, key) == others[key] for key in others)]
+    return sorted(chosen, key=lambda case: getattr(case, name))
+
+
+def format_table(cases: list[Case]) -> str:
+    """Return Markdown, a part for each measure."""
+    lines = ["| varied | | s a step | GFLOP a step | GFLOP/s | memory (MB) |"]
+    lines.append("|---|--:|--:|--:|--:|--:|")
+    for name in VARIED:
+        for case in select(cases, name):
+            rate = case.operations / case.seconds / 1e9
+            cells = [name, getattr(case, name), f"{case.seconds:.3f}"]
+            cells += [f"{case.operations / 1e9:.1f}", f"{rate:.0f}", f"{case.megabytes:,.0f}"]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def draw(cases: list[Case], path: Path) -> None:
+    """Plot time and memory against each measure, with what growing as the work would be."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(10, 6), layout="constrained")
+    for column, name in enumerate(VARIED):
+        chosen = select(cases, name)
+        _draw_time(axes[0][column], chosen, name)
+        _draw_memory(axes[1][column], chosen, name)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_time(axis: Any, cases: list[Case], name: str) -> None:
+    values = [getattr(case, name) for case in cases]
+    last = cases[-1].seconds / cases[-1].operations
+    axis.loglog(values, [case.seconds for case in cases], "o-", label="measured, median")
+    axis.loglog(
+        values, [case.operations * last for case in cases], "--", color="0.5", label="as the work"
+    )
+    _label(axis, values, name, "seconds a step")
+
+
+def _draw_memory(axis: Any, cases: list[Case], name: str) -> None:
+    values = [getattr(case, name) for case in cases]
+    axis.loglog(values, [case.megabytes for case in cases], "o-", label="largest resident")
+    _label(axis, values, name, "MB")
+
+
+def _label(axis: Any, values: list[int], name: str, unit: str) -> None:
+    axis.set_xticks(values, [str(value) for value in values])
+    axis.minorticks_off()
+    axis.set(xlabel=f"{name} ({UNITS[name]})", ylabel=unit)
+    axis.grid(alpha=0.3)
+    axis.legend()
+
+
+if __name__ == "__main__":
+    main()
