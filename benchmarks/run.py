@@ -34,6 +34,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the fil
 CRITIC_WIDTHS = (32, 64, 128, 256, 512)
 PACKAGES = ("jax", "flax", "torch", "onnxruntime", "numpy")
 OURS = "colorjax"
+LOWER = "(lower precision)"  # what ours isn't compared with
 
 
 @dataclass(frozen=True)
@@ -60,24 +61,53 @@ def main() -> None:
     if arguments.memory_of:
         print_memory(arguments)
         return
-    rows: list[Row] = []
-    parts = {
-        "peak": measure_peaks,
-        "training": measure_training,
-        "inference": measure_inference,
-        "loader": measure_loader,
-        "start": measure_start,
-        "memory": measure_memory,
-    }
-    for name in arguments.parts or parts:
-        for row in parts[name](arguments):
-            rows.append(row)
-            print(format_row(row), flush=True)
+    if arguments.alone:
+        for row in PARTS[arguments.parts[0]](arguments):
+            print(json.dumps(asdict(row)), flush=True)
+        return
+    rows = list(measure_apart(arguments))
     if arguments.json:
         figures = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     if arguments.markdown:
         arguments.markdown.write_text(format_markdown(rows))
+
+
+def measure_apart(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield each part's rows, printed as they come, each case from a process of its own.
+
+    How many devices a CPU is depends on the batch, and can be said but once in a process.
+    """
+    for part in arguments.parts or PARTS:
+        per_case = part in ("training", "memory")
+        cases = [([w], [b]) for w in arguments.widths for b in arguments.batch]
+        for widths, batches in cases if per_case else [(arguments.widths, arguments.batch)]:
+            for line in run_alone(arguments, part, widths, batches):
+                row = Row(**json.loads(line))
+                print(format_row(row), flush=True)
+                yield row
+
+
+def run_alone(
+    arguments: argparse.Namespace, part: str, widths: list[int], batches: list[int]
+) -> Iterator[str]:
+    """Yield the lines that this program prints of one part.
+
+    Raises:
+      SystemExit: with its status, if it fails.
+    """
+    command = [sys.executable, __file__, "--alone", "--parts", part, "--device", arguments.device]
+    command += ["--widths", *map(str, widths), "--batch", *map(str, batches)]
+    command += ["--size", str(arguments.size), "--rounds", str(arguments.rounds)]
+    command += ["--photos", str(arguments.photos)] if arguments.photos else []
+    command += ["--quick"] if arguments.quick else []
+    with subprocess.Popen(  # noqa: S603 (no shell; our own arguments)
+        command, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield from (line for line in process.stdout if line.startswith("{"))
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,6 +124,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.widths, arguments.batch, arguments.rounds = [8], [2], 2
@@ -168,6 +199,12 @@ def measure_iteration(arguments: argparse.Namespace, width: int, batch: int) -> 
 def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     """Return colorjax's training on pictures of noise."""
     import numpy as np
+
+    from colorjax.memory import keep_freed_memory
+    from colorjax.parallel import divide_among_cores
+
+    keep_freed_memory()  # these two as train.py does
+    divide_among_cores(batch)
     from jax_wgan import Training
 
     shape = (batch, arguments.size, arguments.size, 3)
@@ -186,7 +223,9 @@ def create_theirs(arguments: argparse.Namespace, ours: Any) -> dict[str, Any]:
     modes: dict[str, dict[str, Any]] = {"eager": {}, "channels_last": {"channels_last": True}}
     if not arguments.quick:
         modes["compiled"] = {"channels_last": True, "compiled": True}
-        modes["bfloat16"] = {"channels_last": True, "bfloat16": True}
+        # On a GPU colorjax computes in bfloat16 too.
+        name = "bfloat16" if arguments.device == "cuda" else f"bfloat16 {LOWER}"
+        modes[name] = {"channels_last": True, "bfloat16": True}
     if arguments.device == "cuda" and not arguments.quick:
         modes["compiled bfloat16"] = {"channels_last": True, "bfloat16": True, "compiled": True}
     example = tuple(np.asarray(array) for array in ours.example)
@@ -288,10 +327,7 @@ def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: in
 
 
 def print_memory(arguments: argparse.Namespace) -> None:
-    """Iterate three times and print what the process held at most, less what it held before."""
-    from colorjax.memory import keep_freed_memory
-
-    keep_freed_memory()
+    """Iterate three times and print the most megabytes that the process held."""
     [width], [batch] = arguments.widths, arguments.batch
     if arguments.memory_of == OURS:
         training = create_ours(arguments, width, batch)
@@ -314,8 +350,8 @@ def print_memory(arguments: argparse.Namespace) -> None:
 def make_rows(
     case: str, values: dict[str, float], unit: str = "ms", factor: float = 1e3
 ) -> Iterator[Row]:
-    """Yield a row for each way, ours with its ratio to the best of the others."""
-    others = [value for way, value in values.items() if way != OURS]
+    """Yield a row for each way, ours with its ratio to the best other of the same precision."""
+    others = [value for way, value in values.items() if way != OURS and LOWER not in way]
     for way, value in values.items():
         ratio = value / min(others) if way == OURS and others else None
         yield Row(case, way, value * factor, unit, ratio)
@@ -357,6 +393,15 @@ def format_markdown(rows: list[Row]) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
     return "\n".join(lines) + f"\n\n{machine}\n"
 
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+    "peak": measure_peaks,
+    "training": measure_training,
+    "inference": measure_inference,
+    "loader": measure_loader,
+    "start": measure_start,
+    "memory": measure_memory,
+}
 
 if __name__ == "__main__":
     main()

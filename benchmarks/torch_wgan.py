@@ -188,7 +188,7 @@ class Training:
             alpha = torch.rand(len(real), 1, 1, 1, device=self.device)
         point = (alpha * real + (1 - alpha) * fake).requires_grad_()
         with self.autocast():
-            score = self.judge(point).float().sum()
+            score = self.critic(point).float().sum()  # compiled, it can't be differentiated twice
         [gradient] = torch.autograd.grad(score, point, create_graph=True)
         return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
