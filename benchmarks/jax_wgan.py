@@ -67,6 +67,19 @@ class Training:
         """Return a function that gives the penalty's gradient in the critic's parameters."""
         return self._compile(jax.grad(partial(self.penalty, key=jax.random.key(0))))
 
+    def losses(self, key: jax.Array) -> dict[str, jax.Array]:
+        """Return L1, the critic's loss without the penalty, and the penalty, of one program."""
+
+        @jax.jit
+        def compute(networks: Any, gray: Any, ab: Any) -> dict[str, jax.Array]:
+            return {
+                "L1": self.reconstruction_loss(networks, gray, ab),
+                "critic": self.judgement(networks, gray, ab),
+                "penalty": self.penalty(networks, gray, ab, key),
+            }
+
+        return jax.block_until_ready(compute(self.networks, *self.example))
+
     def reconstruction_loss(self, networks: Any, gray: Any, ab: Any) -> jax.Array:
         """Return L1."""
         return jnp.mean(jnp.abs(self._generate(networks[0], gray) - ab))

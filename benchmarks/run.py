@@ -76,7 +76,7 @@ def main() -> None:
 def measure_apart(arguments: argparse.Namespace) -> Iterator[Row]:
     """Yield each part's rows, printed as they come, each case from a process of its own.
 
-    How many devices a CPU is depends on the batch, and can be said but once in a process.
+    So none finds memory that another has used, or is slowed by what another left behind.
     """
     for part in arguments.parts or PARTS:
         per_case = part in ("training", "memory")
@@ -199,13 +199,11 @@ def measure_iteration(arguments: argparse.Namespace, width: int, batch: int) -> 
 def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     """Return colorjax's training on pictures of noise."""
     import numpy as np
+    from jax_wgan import Training
 
     from colorjax.memory import keep_freed_memory
-    from colorjax.parallel import divide_among_cores
 
-    keep_freed_memory()  # these two as train.py does
-    divide_among_cores(batch)
-    from jax_wgan import Training
+    keep_freed_memory()  # as train.py does
 
     shape = (batch, arguments.size, arguments.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -243,17 +241,17 @@ def check_agreement(ours: Any, theirs: Any) -> None:
     import jax
     import numpy as np
 
-    gray, ab = ours.example
     key = jax.random.key(0)
-    alpha = theirs.to_tensor(np.asarray(jax.random.uniform(key, (len(gray), 1, 1, 1))))
+    alpha = theirs.to_tensor(np.asarray(jax.random.uniform(key, (len(ours.images), 1, 1, 1))))
     pictures = theirs.pictures()
-    pairs = {
-        "L1": (ours.reconstruction_loss(ours.networks, gray, ab), theirs.reconstruction_loss()),
-        "critic": (ours.judgement(ours.networks, gray, ab), theirs.judgement(*pictures)),
-        "penalty": (ours.penalty(ours.networks, gray, ab, key), theirs.penalty(*pictures, alpha)),
+    others = {
+        "L1": theirs.reconstruction_loss(),
+        "critic": theirs.judgement(*pictures),
+        "penalty": theirs.penalty(*pictures, alpha),
     }
-    for name, (mine, other) in pairs.items():
-        np.testing.assert_allclose(float(mine), other.item(), rtol=2e-3, atol=1e-5, err_msg=name)
+    for name, mine in ours.losses(key).items():
+        other = others[name].item()
+        np.testing.assert_allclose(float(mine), other, rtol=2e-3, atol=1e-5, err_msg=name)
 
 
 def measure_inference(arguments: argparse.Namespace) -> Iterator[Row]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from colorjax import parallel
 from colorjax.parallel import find_cluster
 
 ROOT = Path(__file__).parents[1]
@@ -162,27 +161,3 @@ if __name__ == "__main__":
     place = f"{parallel.process_index()} of {parallel.process_count()}"
     told = "stops:" if interruption.share() else "goes on:"
     print(place, told, interruption.exit_status, flush=True)
-
-
-@pytest.mark.parametrize(
-    ("cores", "batch_size", "devices"),
-    [(1, 16, 1), (2, 16, 2), (2, 15, 1), (2, 6, 1), (4, 16, 4), (4, 18, 3), (64, 64, 4), (2, 0, 1)],
-)
-def test_cores_share_a_batch_evenly_with_work_enough_for_each(cores, batch_size, devices):
-    assert parallel.count_devices(cores, batch_size) == devices
-
-
-def test_the_environment_says_how_many_devices_a_cpu_has():
-    program = "from colorjax import parallel; parallel.divide_among_cores(64); import jax; "
-    program += "print(len(jax.devices()))"
-    for variables, count in (
-        ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
-        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
-        ({}, parallel.count_devices(parallel.count_cores(), 64)),
-    ):
-        environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}
-        environment |= {"JAX_PLATFORMS": "cpu", **variables}
-        result = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
-        )
-        assert result.stdout.strip() == str(count), result.stderr
