@@ -187,6 +187,19 @@ def test_residual_unet_takes_group_norm():
     assert predict(network, variables, network_input).shape == (*network_input.shape[:3], 2)
 
 
+def test_residual_unet_saturates_what_it_predicts_but_learns_without():
+    network, network_input = create("residual_unet")
+    variables = randomize(init(network, network_input))
+    vivid = network.clone(saturation=1.5)
+    plain = predict(network, variables, network_input)
+    np.testing.assert_allclose(predict(vivid, variables, network_input), 1.5 * plain, rtol=1e-5)
+    trained = [
+        each.apply(variables, network_input, True, mutable=["batch_stats"])[0]
+        for each in (network, vivid)
+    ]
+    np.testing.assert_array_equal(*trained)
+
+
 WRITTEN_OUT = [pix2pix, block_unet, residual_autoencoder, demo_autoencoder, plain_autoencoder]
 
 
