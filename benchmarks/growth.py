@@ -10,7 +10,6 @@ operations that XLA counts in the compiled step, and what the processor reached.
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -92,7 +91,7 @@ def _measure_apart(case: tuple[int, ...], steps: int) -> Case:
     """Measure in a process of its own, so that its memory is that of this case alone."""
     command = [sys.executable, __file__, "--steps", str(steps), "--case", *map(str, case)]
     output = subprocess.run(  # noqa: S603 (no shell; our own arguments)
-        command, check=True, env=os.environ, stdout=subprocess.PIPE, text=True
+        command, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     result = Case(**json.loads(output.splitlines()[-1]))
     print(result, file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """`configs/wgan.py` as colorjax trains it: an iteration and its parts, to be measured."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ from colorjax import configuration, data, losses, parallel
 from colorjax.training.assembly import create_parts, create_phases
 from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step
+
+ROOT = Path(__file__).parents[1]
 
 
 class Training:
@@ -26,7 +29,7 @@ class Training:
     def __init__(
         self, images: np.ndarray, width: int, critic_widths: tuple[int, ...], dtype: str
     ) -> None:
-        config = configuration.load_recipe("configs/wgan.py")
+        config = configuration.load_recipe(str(ROOT / "configs/wgan.py"))
         config.image_size, config.batch_size, config.dtype = images.shape[1], len(images), dtype
         config.generator.widths = tuple(width * 2**stage for stage in range(5))
         config.critic.widths = critic_widths

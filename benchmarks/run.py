@@ -74,14 +74,15 @@ def main() -> None:
 
 
 def measure_apart(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Yield each part's rows, printed as they come, each case from a process of its own.
+    """Yield each part's rows, printed as they come, each part from a process of its own.
 
-    So none finds memory that another has used, or is slowed by what another left behind.
+    So none finds memory that another has used, or is slowed by what another left behind; of
+    training, each width and batch is a process.
     """
+    cases = [([width], [batch]) for width in arguments.widths for batch in arguments.batch]
     for part in arguments.parts or PARTS:
-        per_case = part in ("training", "memory")
-        cases = [([w], [b]) for w in arguments.widths for b in arguments.batch]
-        for widths, batches in cases if per_case else [(arguments.widths, arguments.batch)]:
+        together = [(arguments.widths, arguments.batch)]
+        for widths, batches in cases if part == "training" else together:
             for line in run_alone(arguments, part, widths, batches):
                 row = Row(**json.loads(line))
                 print(format_row(row), flush=True)
@@ -163,16 +164,10 @@ def measure_peaks(arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def measure_training(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Yield the times of an iteration and of its parts, for each width and batch."""
-    for width in arguments.widths:
-        for batch in arguments.batch:
-            yield from measure_iteration(arguments, width, batch)
-
-
-def measure_iteration(arguments: argparse.Namespace, width: int, batch: int) -> Iterator[Row]:
-    """Yield the times at one width and batch."""
+    """Yield the times of an iteration and of its parts, at one width and batch."""
     from timing import alternate
 
+    [width], [batch] = arguments.widths, arguments.batch
     ours = create_ours(arguments, width, batch)
     theirs = create_theirs(arguments, ours)
     if "eager" in theirs:
@@ -204,7 +199,6 @@ def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     from colorjax.memory import keep_freed_memory
 
     keep_freed_memory()  # as train.py does
-
     shape = (batch, arguments.size, arguments.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     dtype = "bfloat16" if arguments.device == "cuda" else "float32"

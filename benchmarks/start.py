@@ -11,6 +11,7 @@ from PIL import Image
 from colorjax import checkpoint, configuration
 from colorjax.models import create_networks
 
+ROOT = Path(__file__).parents[1]
 Command = tuple[list[str], dict[str, str]]
 
 
@@ -36,7 +37,7 @@ def make_commands(folder: Path) -> dict[str, Command]:
 
 
 def _save_model(folder: Path) -> None:
-    config = configuration.load_recipe("configs/wgan.py:small")
+    config = configuration.load_recipe(str(ROOT / "configs/wgan.py:small"))
     generator = create_networks(config).generator
     blank = np.zeros((1, config.image_size, config.image_size, 1), np.float32)
     folder.mkdir()
