@@ -119,12 +119,19 @@ def test_a_disk_that_is_full(config, tmp_path, whole_run, fill_disk, lines_every
 def test_a_workdir_that_becomes_a_file(config, tmp_path, whole_run):
     workdir, moved = tmp_path / "run", tmp_path / "moved"
 
+    run = loop.Run(config, workdir)
+
     def replace() -> None:
+        run.store.wait()  # a save that is under way would make the folder anew in between
         workdir.rename(moved)
         workdir.write_text("")
 
-    with pytest.raises(TrainingError, match=r"run can't be written \("):
-        train(config, workdir, 5, replace)
+    with (
+        pytest.raises(TrainingError, match=r"run can't be written \(not a directory\)"),
+        run,
+        At(5, replace) as interruption,
+    ):
+        run.train(interruption)
     workdir.unlink()
     moved.rename(workdir)
     assert_goes_on_as_if_nothing_had_been(config, workdir, whole_run)
