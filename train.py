@@ -62,6 +62,8 @@ def main(argv: list[str]) -> int:
     keep_freed_memory()
     keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
+    if not parallel.is_distributed():
+        parallel.divide_among_cores(_CONFIG.value.batch_size)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = _WORKDIR.value or configuration.default_workdir(recipe)
     return loop.train(_CONFIG.value, Path(workdir))

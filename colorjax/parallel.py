@@ -28,6 +28,10 @@ ALONE = "none"  # as the coordinator: one process, whatever started it
 AUTOMATIC = "auto"  # as the coordinator: several processes, and JAX finds out how many
 SILENCE_SECONDS = 60  # after which a process counts as gone
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+CPU_DEVICES = "xla_force_host_platform_device_count"
+CORES_AT_MOST = 4  # that share a batch as devices: each holds the weights and their gradients
+THREADS_PER_CORE = 2  # of XLA's pool, where cores are devices
+PICTURES_AT_LEAST = 4  # of a batch for a core to be a device
 LOST = "Another process of this run has ended, or can't be reached"
 GO_ON = "its own output may say why, and the same commands again go on from the last checkpoint."
 
@@ -85,6 +89,11 @@ def initialize(coordinator: str = "", processes: int = 0, process_id: int = -1) 
     _explain_aborts()
 
 
+def is_distributed() -> bool:
+    """Return whether this process has joined others."""
+    return jax.distributed.is_initialized()
+
+
 def _explain_aborts() -> None:
     """Say in one sentence why this process ends where JAX aborts it.
 
@@ -117,14 +126,14 @@ def leaving_at_once() -> Iterator[None]:
             _leave(end.code)
         raise
     except BaseException:
-        if jax.distributed.is_initialized():
+        if is_distributed():
             traceback.print_exc()
             _leave(1)
         raise
 
 
 def _leave(status: int) -> None:
-    if jax.distributed.is_initialized():
+    if is_distributed():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -163,6 +172,43 @@ def make_deterministic() -> None:
             f"XLA_FLAGS={DETERMINISTIC} before this program starts."
         )
     os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
+
+
+def divide_among_cores(batch_size: int) -> None:
+    """Let a CPU's cores be devices that share each batch, as far as it divides evenly.
+
+    XLA computes a convolution of few channels with one core, whatever the others do: on two cores
+    two devices made a step of `wgan.py` up to 1.4 times as fast. Accelerators are used as they are,
+    and so is a CPU of which the environment says how many devices it has (JAX_NUM_CPU_DEVICES, or
+    XLA_FLAGS), or where JAX has started already.
+
+    Args:
+      batch_size: of the run, which is alone on this machine.
+    """
+    from jax._src.xla_bridge import backends_are_initialized  # no public name tells
+
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or CPU_DEVICES in os.environ.get("XLA_FLAGS", "")
+    if not chosen and not backends_are_initialized():
+        devices = count_devices(count_cores(), batch_size)
+        if devices > 1:
+            # XLA runs programs in a pool of as many threads as there are cores. One that waits for
+            # another device in a sum holds its thread: programs that were begun before the others
+            # could fill the pool, and the sum would never be complete.
+            os.environ.setdefault("NPROC", str(THREADS_PER_CORE * count_cores()))
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def count_devices(cores: int, batch_size: int) -> int:
+    """Return how many devices a CPU should be: see `divide_among_cores`."""
+    most = min(cores, CORES_AT_MOST, batch_size // PICTURES_AT_LEAST)
+    return next((count for count in range(most, 1, -1) if batch_size % count == 0), 1)
 
 
 def find_cluster(environment: Mapping[str, str]) -> Cluster | None:

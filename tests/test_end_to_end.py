@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.color import rgb2lab
 
-from colorjax import Colorizer
+from colorjax import Colorizer, parallel
 from colorjax.data import garden
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_run_tells_and_leaves_what_a_user_looks_for(trained):
     workdir, output = trained
-    assert output.startswith("devices: ")
+    cores = parallel.count_devices(parallel.count_cores(), batch_size=16)
+    assert output.startswith(f"devices: {cores} x cpu" if jax.default_backend() == "cpu" else "dev")
     for name in ("config.json", "metrics.jsonl", "plots/losses.png", "samples/epoch_0005.png"):
         assert (workdir / name).is_file(), name
     assert Image.open(workdir / "samples/epoch_0005.png").width == 7 * (64 + 4) + 4

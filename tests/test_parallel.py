@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from colorjax import parallel
 from colorjax.parallel import find_cluster
 
 ROOT = Path(__file__).parents[1]
@@ -161,3 +162,56 @@ if __name__ == "__main__":
     place = f"{parallel.process_index()} of {parallel.process_count()}"
     told = "stops:" if interruption.share() else "goes on:"
     print(place, told, interruption.exit_status, flush=True)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "devices"),
+    [(1, 16, 1), (2, 16, 2), (2, 15, 1), (2, 6, 1), (4, 16, 4), (4, 18, 3), (64, 64, 4), (2, 0, 1)],
+)
+def test_cores_share_a_batch_evenly_with_work_enough_for_each(cores, batch_size, devices):
+    assert parallel.count_devices(cores, batch_size) == devices
+
+
+def test_the_environment_says_how_many_devices_a_cpu_has():
+    program = "from colorjax import parallel; parallel.divide_among_cores(64); import jax; "
+    program += "print(len(jax.devices()))"
+    for variables, count in (
+        ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
+        ({}, parallel.count_devices(parallel.count_cores(), 64)),
+    ):
+        environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}
+        environment |= {"JAX_PLATFORMS": "cpu", **variables}
+        result = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        )
+        assert result.stdout.strip() == str(count), result.stderr
+
+
+@pytest.mark.skipif(parallel.count_cores() < 2, reason="one core is one device")
+def test_programs_in_flight_on_several_cores_do_not_block_one_another():
+    # 300 programs begun at once: XLA aborts after 40 s if their sums wait for threads.
+    program = """
+from colorjax import parallel
+parallel.divide_among_cores(16)
+import jax, jax.numpy as jnp
+mesh = parallel.create_mesh()
+x = parallel.create_global_batch(jnp.ones((16, 32, 32, 32)), mesh)
+kernel = parallel.replicate(jnp.ones((1, 1, 32, 32)) / 32, mesh)
+layout = ("NHWC", "HWIO", "NHWC")
+convolve = jax.jit(
+    lambda x, i: jax.lax.conv_general_dilated(x, kernel + i, (1, 1), "SAME", dimension_numbers=layout)
+)
+mean = jax.jit(lambda x: jnp.mean(x))
+means = [mean(convolve(x, i / 32)) for i in range(300)]
+print(len(jax.devices()), round(float(means[-1])))
+"""
+    environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.stdout.split() == [str(min(parallel.count_cores(), 4)), "300"], result.stderr
