@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,9 +29,9 @@ def make_ways(width: int, batch: int, size: int, device: str) -> Ways:
     gray = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 1)).astype(np.float32)
     variables = jax.jit(generator.init, static_argnums=2)(jax.random.key(0), gray[:1], False)
     placed = jax.device_put(gray)
-    ours = jax.jit(lambda gray: predict(generator, variables, gray)).lower(placed).compile()
-    expected = np.asarray(ours(placed))
-    ways: Ways = {"colorjax": lambda: jax.block_until_ready(ours(placed))}
+    ours = jax.jit(partial(predict, generator)).lower(variables, placed).compile()
+    expected = np.asarray(ours(variables, placed))
+    ways: Ways = {"colorjax": lambda: jax.block_until_ready(ours(variables, placed))}
     if importlib.util.find_spec("torch") is not None:
         ways |= _make_torch_ways(widths, gray, variables, device, expected)
     if device == "cpu" and importlib.util.find_spec("onnxruntime") is not None:

@@ -196,9 +196,11 @@ def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     import numpy as np
     from jax_wgan import Training
 
+    from colorjax import parallel
     from colorjax.memory import keep_freed_memory
 
-    keep_freed_memory()  # as train.py does
+    keep_freed_memory()  # as train.py does, and so is the next
+    parallel.divide_among_cores(batch)
     shape = (batch, arguments.size, arguments.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     dtype = "bfloat16" if arguments.device == "cuda" else "float32"
@@ -253,6 +255,9 @@ def measure_inference(arguments: argparse.Namespace) -> Iterator[Row]:
     from inference import make_ways
     from timing import alternate
 
+    from colorjax.memory import keep_freed_memory
+
+    keep_freed_memory()  # as `colorjax colorize` does
     cases = [(1, 64)] if arguments.quick else [(1, 256), (1, 512), (8, 256)]
     for width in arguments.widths:
         for batch, size in cases:

@@ -198,10 +198,10 @@ import jax, jax.numpy as jnp
 mesh = parallel.create_mesh()
 x = parallel.create_global_batch(jnp.ones((16, 32, 32, 32)), mesh)
 kernel = parallel.replicate(jnp.ones((1, 1, 32, 32)) / 32, mesh)
-layout = ("NHWC", "HWIO", "NHWC")
-convolve = jax.jit(
-    lambda x, i: jax.lax.conv_general_dilated(x, kernel + i, (1, 1), "SAME", dimension_numbers=layout)
-)
+@jax.jit
+def convolve(x, bias):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel + bias, (1, 1), "SAME", dimension_numbers=layout)
 mean = jax.jit(lambda x: jnp.mean(x))
 means = [mean(convolve(x, i / 32)) for i in range(300)]
 print(len(jax.devices()), round(float(means[-1])))

@@ -79,8 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.colorize.batch import Options, colorize_files
     from colorjax.colorize.hints import parse_hint
     from colorjax.compilation import keep_compiled_programs
+    from colorjax.memory import keep_freed_memory
 
     quieten(arguments.verbose)
+    keep_freed_memory()
     keep_compiled_programs()
     options = Options(
         size=arguments.size,

@@ -31,6 +31,7 @@ from colorjax.colorize.storage import StoredFile, is_stored
 from colorjax.compilation import keep_compiled_programs
 from colorjax.data.decode import explain
 from colorjax.errors import TrainingError, UserError
+from colorjax.memory import keep_freed_memory
 from colorjax.models import create_networks, generator_shapes
 
 # Pictures that are handed out together, and done again together after a crash, but for those whose
@@ -86,6 +87,7 @@ class Worker:
 
         # XLA reads it when it starts: else each worker would start a thread for every core.
         os.environ.setdefault("NPROC", str(cores))
+        keep_freed_memory()
         keep_compiled_programs()
         placed = parallel.replicate(ray.get(variables), parallel.create_mesh())
         self._colorizer = Colorizer(create_networks(config), placed)
