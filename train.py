@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     quieten(_VERBOSE.value)
     if not _VERBOSE.value:
         logging.set_verbosity(logging.FATAL)  # Orbax logs errors that one sentence will tell
-    keep_freed_memory()
+    keep_freed_memory(large=False)
     keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     if not parallel.is_distributed():

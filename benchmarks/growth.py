@@ -3,9 +3,10 @@
     python benchmarks/growth.py --output docs/images
 
 A whole iteration of `configs/wgan.py` (two updates of the generator, one of the critic with its
-gradient penalty), one measure varied at a time. Each case runs in a process of its own, whose
-largest resident memory is read off; some 400 MB of it are Python and XLA. Beside the time stand the
-operations that XLA counts in the compiled step, and what the processor reached.
+gradient penalty) on one device, one measure varied at a time. Each case runs in a process of its
+own, whose largest resident memory is read off; some 400 MB of it are Python and XLA. Beside the
+time stand the operations that XLA counts in the compiled step, and what the processor reached.
+Then `colorjax colorize` of one picture, larger and larger, from file to file.
 """
 
 import argparse
@@ -14,16 +15,20 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from apart import run_apart
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the files beside this one
 BASE = {"batch": 8, "size": 128, "width": 16}
 VARIED = {"batch": (2, 4, 8, 16, 32), "size": (64, 128, 192, 256), "width": (8, 16, 32, 64)}
 UNITS = {"batch": "pictures", "size": "pixels of a side", "width": "channels"}
+SIDES = (500, 1000, 2000, 4000, 8000, 10_000)  # of the pictures that are coloured, in pixels
 
 
 @dataclass(frozen=True)
@@ -47,23 +52,44 @@ class Case:
     megabytes: float
 
 
+@dataclass(frozen=True)
+class Coloured:
+    """One picture, coloured by the program.
+
+    Attributes:
+      megapixels: of the picture.
+      seconds: from the program's start to its end.
+      megabytes: the largest resident memory of the process.
+    """
+
+    megapixels: float
+    seconds: float
+    megabytes: float
+
+
 def main() -> None:
-    """Measure every case and write JSON, a table and a plot."""
+    """Measure every case and write JSON, tables and a plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/images"), metavar="DIR")
     parser.add_argument("--steps", type=int, default=5, help="timed, after one that is not")
     parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--picture", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(asdict(measure(*arguments.case, arguments.steps))))
         return
+    if arguments.picture:
+        print(json.dumps(asdict(measure_picture(arguments.picture))))
+        return
     cases = {tuple((BASE | {name: value}).values()) for name in VARIED for value in VARIED[name]}
     measured = [_measure_apart(case, arguments.steps) for case in sorted(cases)]
+    pictures = [_measure_picture_apart(side) for side in SIDES]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([asdict(case) for case in measured], indent=1)
+    figures = {"steps": measured, "pictures": pictures}
+    text = json.dumps(figures, default=asdict, indent=1)
     (arguments.output / "growth.json").write_text(text + "\n")
-    print(format_table(measured))
-    draw(measured, arguments.output / "growth.png")
+    print(format_table(measured), format_pictures(pictures), sep="\n\n")
+    draw(measured, pictures, arguments.output / "growth.png")
 
 
 def measure(batch: int, size: int, width: int, steps: int) -> Case:
@@ -73,7 +99,7 @@ def measure(batch: int, size: int, width: int, steps: int) -> Case:
 
     from colorjax.memory import keep_freed_memory
 
-    keep_freed_memory()  # as train.py does
+    keep_freed_memory(large=False)  # as train.py does
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     critic_widths = tuple(width // 2 * 2**stage for stage in range(5))
     training = Training(images, width, critic_widths, "float32")
@@ -89,11 +115,39 @@ def measure(batch: int, size: int, width: int, steps: int) -> Case:
 
 def _measure_apart(case: tuple[int, ...], steps: int) -> Case:
     """Measure in a process of its own, so that its memory is that of this case alone."""
-    command = [sys.executable, __file__, "--steps", str(steps), "--case", *map(str, case)]
-    output = subprocess.run(  # noqa: S603 (no shell; our own arguments)
-        command, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    result = Case(**json.loads(output.splitlines()[-1]))
+    [found] = run_apart(__file__, "--steps", steps, "--case", *case)
+    result = Case(**found)
+    print(result, file=sys.stderr, flush=True)
+    return result
+
+
+def measure_picture(side: int) -> Coloured:
+    """Colour a picture as a user does and return what it took; the program is compiled before."""
+    import numpy as np
+    from PIL import Image
+    from start import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder) / "model")
+        row = np.linspace(0, 255, side).astype(np.uint8)
+        gray = Image.fromarray(np.broadcast_to(row, (side, side)))
+        gray.save(Path(folder) / "picture.jpg")
+        command = [sys.executable, "-m", "colorjax", "colorize", str(Path(folder) / "picture.jpg")]
+        command += ["--model", str(Path(folder) / "model"), "--output", folder + "/coloured"]
+        for _ in range(2):
+            began = time.perf_counter()
+            subprocess.run(  # noqa: S603 (no shell; our own arguments)
+                [*command, "--overwrite"], check=True, capture_output=True, cwd=ROOT
+            )
+            seconds = time.perf_counter() - began
+    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    return Coloured(side**2 / 1e6, seconds, megabytes)
+
+
+def _measure_picture_apart(side: int) -> Coloured:
+    """Measure in a process of its own, which has had no larger children."""
+    [found] = run_apart(__file__, "--picture", side)
+    result = Coloured(**found)
     print(result, file=sys.stderr, flush=True)
     return result
 
@@ -118,18 +172,33 @@ def format_table(cases: list[Case]) -> str:
     return "\n".join(lines)
 
 
-def draw(cases: list[Case], path: Path) -> None:
+def format_pictures(pictures: list[Coloured]) -> str:
+    """Return Markdown."""
+    lines = ["| megapixels | s | memory (MB) |", "|--:|--:|--:|"]
+    for each in pictures:
+        lines.append(f"| {each.megapixels:g} | {each.seconds:.1f} | {each.megabytes:,.0f} |")
+    return "\n".join(lines)
+
+
+def draw(cases: list[Case], pictures: list[Coloured], path: Path) -> None:
     """Plot time and memory against each measure, with what growing as the work would be."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(10, 6), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
     for column, name in enumerate(VARIED):
         chosen = select(cases, name)
         _draw_time(axes[0][column], chosen, name)
         _draw_memory(axes[1][column], chosen, name)
+    sizes = [each.megapixels for each in pictures]
+    for axis, field, unit in zip(axes[:, 3], ("seconds", "megabytes"), ("s", "MB"), strict=True):
+        values = [getattr(each, field) for each in pictures]
+        axis.plot(sizes, values, "o-", label="colorize, file to file")
+        axis.set(xlabel="picture (megapixels)", ylabel=unit, ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend()
     figure.savefig(path, dpi=110)
 
 

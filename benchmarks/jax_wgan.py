@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from colorjax import configuration, data, losses, parallel
+from colorjax.compilation import forget_compiled_programs
 from colorjax.training.assembly import create_parts, create_phases
 from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step
@@ -41,6 +42,8 @@ class Training:
         self.mesh = parallel.create_mesh()
         state = create_state(self.parts, config.image_size, jax.random.key(0))
         self.state = parallel.replicate(state, self.mesh)
+        del state
+        forget_compiled_programs()  # as a run does
         self.images = parallel.create_global_batch(images, self.mesh)
         prepare = data.make_training_prepare(config.data, config.image_size)
         encode = jax.jit(lambda images: self.parts.codec.encode(prepare(images, jax.random.key(0))))

@@ -29,6 +29,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from apart import run_apart
+
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the files beside this one
 CRITIC_WIDTHS = (32, 64, 128, 256, 512)
@@ -59,10 +61,10 @@ def main() -> None:
     """Measure what the command line asks for and write the table."""
     arguments = parse_arguments()
     if arguments.memory_of:
-        print_memory(arguments)
+        print(json.dumps({"megabytes": find_peak_memory(arguments)}))
         return
     if arguments.alone:
-        for row in PARTS[arguments.parts[0]](arguments):
+        for row in PARTS[arguments.alone](arguments):
             print(json.dumps(asdict(row)), flush=True)
         return
     rows = list(measure_apart(arguments))
@@ -83,32 +85,18 @@ def measure_apart(arguments: argparse.Namespace) -> Iterator[Row]:
     for part in arguments.parts or PARTS:
         together = [(arguments.widths, arguments.batch)]
         for widths, batches in cases if part == "training" else together:
-            for line in run_alone(arguments, part, widths, batches):
-                row = Row(**json.loads(line))
+            case = ["--widths", *widths, "--batch", *batches]
+            for fields in run_apart(__file__, "--alone", part, *case, *common_flags(arguments)):
+                row = Row(**fields)
                 print(format_row(row), flush=True)
                 yield row
 
 
-def run_alone(
-    arguments: argparse.Namespace, part: str, widths: list[int], batches: list[int]
-) -> Iterator[str]:
-    """Yield the lines that this program prints of one part.
-
-    Raises:
-      SystemExit: with its status, if it fails.
-    """
-    command = [sys.executable, __file__, "--alone", "--parts", part, "--device", arguments.device]
-    command += ["--widths", *map(str, widths), "--batch", *map(str, batches)]
-    command += ["--size", str(arguments.size), "--rounds", str(arguments.rounds)]
-    command += ["--photos", str(arguments.photos)] if arguments.photos else []
-    command += ["--quick"] if arguments.quick else []
-    with subprocess.Popen(  # noqa: S603 (no shell; our own arguments)
-        command, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield from (line for line in process.stdout if line.startswith("{"))
-    if process.returncode:
-        sys.exit(process.returncode)
+def common_flags(arguments: argparse.Namespace) -> list[object]:
+    """Return what every process is told alike."""
+    flags = ["--device", arguments.device, "--size", arguments.size, "--rounds", arguments.rounds]
+    flags += ["--photos", arguments.photos] if arguments.photos else []
+    return [*flags, "--quick"] if arguments.quick else flags
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -125,7 +113,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.widths, arguments.batch, arguments.rounds = [8], [2], 2
@@ -199,7 +187,7 @@ def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     from colorjax import parallel
     from colorjax.memory import keep_freed_memory
 
-    keep_freed_memory()  # as train.py does, and so is the next
+    keep_freed_memory(large=False)  # as train.py does, and so is the next
     parallel.divide_among_cores(batch)
     shape = (batch, arguments.size, arguments.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -315,16 +303,13 @@ def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: in
     """Return the megabytes of a process of its own; None where PyTorch isn't installed."""
     if way != OURS and importlib.util.find_spec("torch") is None:
         return None
-    command = [sys.executable, __file__, "--memory-of", way, "--size", str(arguments.size)]
-    command += ["--widths", str(width), "--batch", str(batch), "--device", arguments.device]
-    done = subprocess.run(  # noqa: S603 (no shell; our own arguments)
-        command, check=True, capture_output=True, text=True
-    )
-    return float(done.stdout.split()[-1])
+    case = ["--widths", width, "--batch", batch]
+    [found] = run_apart(__file__, "--memory-of", way, *case, *common_flags(arguments))
+    return float(found["megabytes"])
 
 
-def print_memory(arguments: argparse.Namespace) -> None:
-    """Iterate three times and print the most megabytes that the process held."""
+def find_peak_memory(arguments: argparse.Namespace) -> float:
+    """Iterate three times and return the most megabytes that this process held."""
     [width], [batch] = arguments.widths, arguments.batch
     if arguments.memory_of == OURS:
         training = create_ours(arguments, width, batch)
@@ -341,7 +326,7 @@ def print_memory(arguments: argparse.Namespace) -> None:
         )
     for _ in range(3):
         training.iterate()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def make_rows(

@@ -15,12 +15,13 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from apart import run_apart
 
 ROOT = Path(__file__).parents[1]
 DEVICES = (1, 2, 4, 8)
@@ -80,14 +81,10 @@ def main() -> None:
 def _measure_apart(case: tuple[int, int], arguments: argparse.Namespace) -> Measurement:
     """Measure in a process that sees so many devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {VIRTUAL}={case[0]}"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    environment["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, __file__, "--recipe", arguments.recipe]
-    command += ["--steps", str(arguments.steps), "--case", *map(str, case)]
-    output = subprocess.run(  # noqa: S603
-        command, check=True, env=environment, stdout=subprocess.PIPE, text=True
-    ).stdout
-    result = Measurement(**json.loads(output.splitlines()[-1]))
+    environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    options = ["--recipe", arguments.recipe, "--steps", arguments.steps]
+    [found] = run_apart(__file__, "--case", *case, *options, environment=environment)
+    result = Measurement(**found)
     print(result, file=sys.stderr, flush=True)
     return result
 
@@ -104,7 +101,7 @@ def measure(recipe: str, devices: int, batch: int, steps: int) -> Measurement:
     from colorjax.training.state import create_state
     from colorjax.training.step import make_train_step
 
-    keep_freed_memory()  # as train.py does
+    keep_freed_memory(large=False)  # as train.py does
     assert jax.device_count() == devices
     config = configuration.load_recipe(recipe)
     config.generator.widths = config.critic.widths = WIDTHS

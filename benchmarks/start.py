@@ -24,7 +24,7 @@ def make_commands(folder: Path) -> dict[str, Command]:
     """
     pixels = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
-    _save_model(folder / "model")
+    save_model(folder / "model")
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     program = [sys.executable, "-m", "colorjax"]
     colorize = [*program, "colorize", str(folder / "photo.jpg"), "--model", str(folder / "model")]
@@ -36,7 +36,8 @@ def make_commands(folder: Path) -> dict[str, Command]:
     }
 
 
-def _save_model(folder: Path) -> None:
+def save_model(folder: Path) -> None:
+    """Make a model of `configs/wgan.py:small`, with weights as they start, in a new folder."""
     config = configuration.load_recipe(str(ROOT / "configs/wgan.py:small"))
     generator = create_networks(config).generator
     blank = np.zeros((1, config.image_size, config.image_size, 1), np.float32)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from colorjax.memory import give_back_freed_memory
+
 MAX_BYTES = 2**30  # of the folder; what was used longest ago goes first
 
 
@@ -24,3 +26,15 @@ def keep_compiled_programs() -> None:
     # Colouring one photo takes many small programs: they count as well.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def forget_compiled_programs() -> None:
+    """Free the programs that were compiled so far; what is used again is compiled again.
+
+    Making a network's weights takes a small program for each operation and shape: hundreds, which
+    hold 400 MB for `wgan.py`.
+    """
+    import jax
+
+    jax.clear_caches()
+    give_back_freed_memory()

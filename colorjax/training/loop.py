@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, evaluation, models, parallel
+from colorjax.compilation import forget_compiled_programs
 from colorjax.console import notice, say
 from colorjax.errors import TrainingError, UserError
 from colorjax.files import create_folder, lock_folder
@@ -91,8 +92,9 @@ class Run:
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         models.check_networks(models.create_networks(config))
         self._say_start()
-        self._check_steps()
         self.state = self._create_state()
+        forget_compiled_programs()  # those that made it
+        self._check_steps()
         self.host = HostState(
             self.pictures.training_set, self.pictures.batch_size, self.pictures.hash_pixels()
         )
