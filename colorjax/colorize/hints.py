@@ -3,11 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from colorjax import color
 from colorjax.colorize.upsampling import enlarge_guided
@@ -108,6 +106,8 @@ def _weigh(
 
     The result is (G, G, hints), at most 1 in sum, for lightness (G, G) and ab (G, G, 2).
     """
+    from scipy.sparse.csgraph import dijkstra  # a quarter second, which most pictures don't need
+
     side = len(lightness)
     graph = _connect(lightness, ab, height, width)
     places = [
@@ -127,8 +127,11 @@ def _fade(length: np.ndarray) -> np.ndarray:
     return t * t * (3.0 - 2.0 * t)
 
 
-def _connect(lightness: np.ndarray, ab: np.ndarray, height: int, width: int) -> coo_array:
+def _connect(lightness: np.ndarray, ab: np.ndarray, height: int, width: int) -> Any:
     """Return the lengths of the steps from each pixel to its neighbours, as a sparse matrix."""
+    from scipy.ndimage import gaussian_filter
+    from scipy.sparse import coo_array
+
     side = len(lightness)
     smooth = gaussian_filter(lightness, _TEXTURE)
     scaled = np.dstack([smooth / _LIGHTNESS_STEP, ab / _AB_STEP])

@@ -42,6 +42,16 @@ def test_help_needs_no_jax() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_colouring_a_photo_imports_nothing_that_it_does_not_need() -> None:
+    code = (
+        "import sys, colorjax.colorize.batch\n"
+        "print({'scipy', 'grain', 'tensorflow_datasets', 'gradio', 'matplotlib', 'skimage', 'av'}"
+        " & {name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
 def test_python_m_is_the_same_program(work: Path) -> None:
     command = [sys.executable, "-m", "colorjax", "models", "--what"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
