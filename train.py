@@ -11,7 +11,7 @@ from colorjax.cli.errors import reporting_errors
 from colorjax.cli.reporting import quieten
 from colorjax.compilation import keep_compiled_programs
 from colorjax.errors import UserError
-from colorjax.memory import keep_freed_memory
+from colorjax.memory import keep_freed_memory, restart_with_huge_pages
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
@@ -62,14 +62,14 @@ def main(argv: list[str]) -> int:
     keep_freed_memory(large=False)
     keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
-    if not parallel.is_distributed():
-        parallel.divide_among_cores(_CONFIG.value.batch_size)
+    parallel.divide_among_cores(_CONFIG.value.batch_size)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = _WORKDIR.value or configuration.default_workdir(recipe)
     return loop.train(_CONFIG.value, Path(workdir))
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     # Flags are parsed within, where their errors are reported too.
     with parallel.leaving_at_once(), reporting_errors(verbose="--verbose" in sys.argv):
         app.run(main, flags_parser=parse_flags)

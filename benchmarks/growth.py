@@ -11,6 +11,7 @@ Then `colorjax colorize` of one picture, larger and larger, from file to file.
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -73,17 +74,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/images"), metavar="DIR")
     parser.add_argument("--steps", type=int, default=5, help="timed, after one that is not")
     parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--picture", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(asdict(measure(*arguments.case, arguments.steps))))
         return
-    if arguments.picture:
-        print(json.dumps(asdict(measure_picture(arguments.picture))))
+    if arguments.prepare:
+        prepare(int(arguments.prepare[0]), Path(arguments.prepare[1]))
         return
     cases = {tuple((BASE | {name: value}).values()) for name in VARIED for value in VARIED[name]}
     measured = [_measure_apart(case, arguments.steps) for case in sorted(cases)]
-    pictures = [_measure_picture_apart(side) for side in SIDES]
+    pictures = [measure_picture(side) for side in SIDES]
     arguments.output.mkdir(parents=True, exist_ok=True)
     figures = {"steps": measured, "pictures": pictures}
     text = json.dumps(figures, default=asdict, indent=1)
@@ -121,33 +122,36 @@ def _measure_apart(case: tuple[int, ...], steps: int) -> Case:
     return result
 
 
-def measure_picture(side: int) -> Coloured:
-    """Colour a picture as a user does and return what it took; the program is compiled before."""
+def prepare(side: int, folder: Path) -> None:
+    """Make a model and a picture."""
     import numpy as np
     from PIL import Image
     from start import save_model
 
+    save_model(folder / "model")
+    row = np.linspace(0, 255, side).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(row, (side, side))).save(folder / "picture.jpg")
+
+
+def measure_picture(side: int) -> Coloured:
+    """Colour a picture as a user does, twice, and return what the second time took.
+
+    This process is small and stays so: a child's largest memory begins with its parent's.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder) / "model")
-        row = np.linspace(0, 255, side).astype(np.uint8)
-        gray = Image.fromarray(np.broadcast_to(row, (side, side)))
-        gray.save(Path(folder) / "picture.jpg")
-        command = [sys.executable, "-m", "colorjax", "colorize", str(Path(folder) / "picture.jpg")]
-        command += ["--model", str(Path(folder) / "model"), "--output", folder + "/coloured"]
-        for _ in range(2):
+        list(run_apart(__file__, "--prepare", side, folder))
+        command = [sys.executable, "-m", "colorjax", "colorize", f"{folder}/picture.jpg"]
+        command += ["--model", f"{folder}/model", "--output", f"{folder}/coloured", "--overwrite"]
+        for _ in range(2):  # the first compiles
             began = time.perf_counter()
-            subprocess.run(  # noqa: S603 (no shell; our own arguments)
-                [*command, "--overwrite"], check=True, capture_output=True, cwd=ROOT
+            process = subprocess.Popen(  # noqa: S603 (no shell; our own arguments)
+                command, stdout=subprocess.DEVNULL, cwd=ROOT
             )
+            _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - began
-    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
-    return Coloured(side**2 / 1e6, seconds, megabytes)
-
-
-def _measure_picture_apart(side: int) -> Coloured:
-    """Measure in a process of its own, which has had no larger children."""
-    [found] = run_apart(__file__, "--picture", side)
-    result = Coloured(**found)
+            if status:
+                sys.exit(f"{' '.join(command)} failed")
+    result = Coloured(side**2 / 1e6, seconds, usage.ru_maxrss / 1e3)
     print(result, file=sys.stderr, flush=True)
     return result
 

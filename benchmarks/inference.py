@@ -14,8 +14,10 @@ from colorjax.models import UNet, predict
 Ways = dict[str, Callable[[], object]]
 
 
-def make_ways(width: int, batch: int, size: int, device: str) -> Ways:
+def make_ways(width: int, batch: int, size: int, device: str) -> tuple[Ways, float]:
     """Return functions that each predict the colour of a batch, with the same parameters.
+
+    With them come the operations of it, as XLA counts them.
 
     Args:
       width: of the generator's first stage.
@@ -36,7 +38,7 @@ def make_ways(width: int, batch: int, size: int, device: str) -> Ways:
         ways |= _make_torch_ways(widths, gray, variables, device, expected)
     if device == "cpu" and importlib.util.find_spec("onnxruntime") is not None:
         ways["onnxruntime"] = _make_onnx_way(generator, variables, gray, expected)
-    return ways
+    return ways, ours.cost_analysis()["flops"]
 
 
 def _make_torch_ways(

@@ -50,7 +50,8 @@ class Training:
         self.example = encode(self.images)
         step = make_train_step(self.parts, phases[-1].objective, config.seed, prepare)
         self._step = parallel.map_step(step, self.mesh).lower(self.state, self.images).compile()
-        self.flops = self._step.cost_analysis()["flops"]
+        # XLA counts those of one device.
+        self.flops = self._step.cost_analysis()["flops"] * self.mesh.size
 
     def iterate(self) -> None:
         """Update the generator twice, then the critic."""

@@ -8,10 +8,12 @@ with its gradient penalty) and its parts; inference: the generator with its conv
 then the loader, the start of the program and the memory of a step. In PyTorch the same networks run
 with the same parameters; losses are compared first. Ways to do one thing take turns, and a figure
 is the median of `--rounds`; ratios are time by PyTorch's (or onnxruntime's) best time, so that less
-than 1 is faster.
+than 1 is faster. In training each side has its own process; for inference all share one, which
+keeps freed memory as `colorjax colorize` does.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -29,13 +31,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from apart import run_apart
+from apart import Side, run_apart, serve
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the files beside this one
 CRITIC_WIDTHS = (32, 64, 128, 256, 512)
 PACKAGES = ("jax", "flax", "torch", "onnxruntime", "numpy")
 OURS = "colorjax"
+TRAINING_PARTS = (
+    "iteration",
+    "generator forward",
+    "generator forward + backward",
+    "critic",
+    "penalty",
+)
 LOWER = "(lower precision)"  # what ours isn't compared with
 
 
@@ -62,6 +71,9 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.memory_of:
         print(json.dumps({"megabytes": find_peak_memory(arguments)}))
+        return
+    if arguments.side:
+        SIDES[arguments.side](arguments)
         return
     if arguments.alone:
         for row in PARTS[arguments.alone](arguments):
@@ -113,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -152,34 +165,59 @@ def measure_peaks(arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def measure_training(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Yield the times of an iteration and of its parts, at one width and batch."""
+    """Yield the times of an iteration and of its parts, at one width and batch.
+
+    Ours and PyTorch's are at home in a process each, with the memory management of each: train.py's
+    here, as it comes there.
+    """
     from timing import alternate
 
+    from colorjax import memory
+
     [width], [batch] = arguments.widths, arguments.batch
-    ours = create_ours(arguments, width, batch)
-    theirs = create_theirs(arguments, ours)
-    if "eager" in theirs:
-        check_agreement(ours, theirs["eager"])
     case = f"width {width}, batch {batch}, {arguments.size} px"
-    ways: dict[str, dict[str, Callable[[], object]]] = {
-        "iteration": {OURS: ours.iterate},
-        "generator forward": {OURS: ours.make_forward()},
-        "generator forward + backward": {OURS: ours.make_backward()},
-        "critic": {OURS: ours.make_critic()},
-        "penalty": {OURS: ours.make_penalty()},
-    }
-    for name, training in theirs.items():
+    flags = ["--widths", width, "--batch", batch, *common_flags(arguments)]
+    with contextlib.ExitStack() as opened:
+        mine = Side(__file__, "--side", OURS, *flags, environment=memory.huge_pages())
+        sides = [opened.enter_context(mine)]
+        if importlib.util.find_spec("torch") is not None:
+            list(run_apart(__file__, "--side", "agreement", *flags))
+            sides.append(opened.enter_context(Side(__file__, "--side", "PyTorch", *flags)))
+        for part in TRAINING_PARTS:
+            ways = {
+                way: partial(side.run, f"{part}, {way}")
+                for side in sides
+                for way in side.told["ways"]
+            }
+            seconds = alternate(ways, arguments.rounds)
+            yield from make_rows(f"{part}, {case}", seconds)
+            if part == "iteration":
+                rate = mine.told["operations"] / seconds[OURS] / 1e9
+                way = f"{OURS}, {mine.told['devices']} device(s)"
+                yield Row(f"arithmetic of an iteration, {case}", way, rate, "GFLOP/s")
+
+
+def serve_ours(arguments: argparse.Namespace) -> None:
+    """Be colorjax's side of `measure_training`."""
+    training = create_ours(arguments)
+    makers = (training.make_forward, training.make_backward, training.make_critic)
+    functions = [training.iterate, *(make() for make in makers), training.make_penalty()]
+    ways = {f"{part}, {OURS}": way for part, way in zip(TRAINING_PARTS, functions, strict=True)}
+    told = {"ways": [OURS], "operations": training.flops, "devices": training.mesh.size}
+    serve(told, ways)
+
+
+def serve_theirs(arguments: argparse.Namespace) -> None:
+    """Be PyTorch's side of `measure_training`."""
+    ways = {}
+    trainings = create_theirs(arguments)
+    for name, training in trainings.items():
         for part, way in training.make_ways().items():
-            ways[part][f"PyTorch {name}"] = way
-    for part, each in ways.items():
-        seconds = alternate(each, arguments.rounds)
-        yield from make_rows(f"{part}, {case}", seconds)
-        if part == "iteration":
-            rate = ours.flops / seconds[OURS] / 1e9
-            yield Row(f"arithmetic of an iteration, {case}", OURS, rate, "GFLOP/s")
+            ways[f"{part}, PyTorch {name}"] = way
+    serve({"ways": [f"PyTorch {name}" for name in trainings]}, ways)
 
 
-def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
+def create_ours(arguments: argparse.Namespace) -> Any:
     """Return colorjax's training on pictures of noise."""
     import numpy as np
     from jax_wgan import Training
@@ -187,7 +225,8 @@ def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     from colorjax import parallel
     from colorjax.memory import keep_freed_memory
 
-    keep_freed_memory(large=False)  # as train.py does, and so is the next
+    [width], [batch] = arguments.widths, arguments.batch
+    keep_freed_memory(large=False)  # this and the next as train.py does
     parallel.divide_among_cores(batch)
     shape = (batch, arguments.size, arguments.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -195,13 +234,8 @@ def create_ours(arguments: argparse.Namespace, width: int, batch: int) -> Any:
     return Training(images, width, CRITIC_WIDTHS, dtype)
 
 
-def create_theirs(arguments: argparse.Namespace, ours: Any) -> dict[str, Any]:
-    """Return PyTorch's trainings by name, with our parameters; none where it isn't installed."""
-    if importlib.util.find_spec("torch") is None:
-        return {}
-    import numpy as np
-    from torch_wgan import Training
-
+def create_theirs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return PyTorch's trainings by name."""
     modes: dict[str, dict[str, Any]] = {"eager": {}, "channels_last": {"channels_last": True}}
     if not arguments.quick:
         modes["compiled"] = {"channels_last": True, "compiled": True}
@@ -210,21 +244,31 @@ def create_theirs(arguments: argparse.Namespace, ours: Any) -> dict[str, Any]:
         modes[name] = {"channels_last": True, "bfloat16": True}
     if arguments.device == "cuda" and not arguments.quick:
         modes["compiled bfloat16"] = {"channels_last": True, "bfloat16": True, "compiled": True}
-    example = tuple(np.asarray(array) for array in ours.example)
-    trainings = {}
-    for name, options in modes.items():
-        trainings[name] = Training(
-            ours.widths, CRITIC_WIDTHS, example, device=arguments.device, **options
-        )
-        trainings[name].load(*ours.networks)
-    return trainings
+    return {name: create_one_of_theirs(arguments, options) for name, options in modes.items()}
 
 
-def check_agreement(ours: Any, theirs: Any) -> None:
+def create_one_of_theirs(arguments: argparse.Namespace, options: dict[str, Any]) -> Any:
+    """Return a training of PyTorch's, on noise."""
+    import numpy as np
+    from torch_wgan import Training
+
+    [width], [batch] = arguments.widths, arguments.batch
+    noise = np.random.default_rng(0).uniform(-1, 1, (batch, arguments.size, arguments.size, 3))
+    gray, ab = np.split(noise.astype(np.float32), [1], axis=-1)
+    widths = tuple(width * 2**stage for stage in range(5))
+    return Training(widths, CRITIC_WIDTHS, (gray, ab), device=arguments.device, **options)
+
+
+def check_agreement(arguments: argparse.Namespace) -> None:
     """Raise unless both sides compute the same losses from the same parameters."""
     import jax
     import numpy as np
+    from torch_wgan import Training
 
+    ours = create_ours(arguments)
+    example = tuple(np.asarray(array) for array in ours.example)
+    theirs = Training(ours.widths, CRITIC_WIDTHS, example, device=arguments.device)
+    theirs.load(*ours.networks)
     key = jax.random.key(0)
     alpha = theirs.to_tensor(np.asarray(jax.random.uniform(key, (len(ours.images), 1, 1, 1))))
     pictures = theirs.pictures()
@@ -249,9 +293,11 @@ def measure_inference(arguments: argparse.Namespace) -> Iterator[Row]:
     cases = [(1, 64)] if arguments.quick else [(1, 256), (1, 512), (8, 256)]
     for width in arguments.widths:
         for batch, size in cases:
-            ways = make_ways(width, batch, size, arguments.device)
+            ways, operations = make_ways(width, batch, size, arguments.device)
             case = f"inference, width {width}, batch {batch}, {size} px"
-            yield from make_rows(case, alternate(ways, arguments.rounds))
+            seconds = alternate(ways, arguments.rounds)
+            yield from make_rows(case, seconds)
+            yield Row(f"arithmetic of {case}", OURS, operations / seconds[OURS] / 1e9, "GFLOP/s")
 
 
 def measure_loader(arguments: argparse.Namespace) -> Iterator[Row]:
@@ -303,27 +349,21 @@ def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: in
     """Return the megabytes of a process of its own; None where PyTorch isn't installed."""
     if way != OURS and importlib.util.find_spec("torch") is None:
         return None
-    case = ["--widths", width, "--batch", batch]
-    [found] = run_apart(__file__, "--memory-of", way, *case, *common_flags(arguments))
+    from colorjax import memory
+
+    case = ["--widths", width, "--batch", batch, *common_flags(arguments)]
+    environment = memory.huge_pages() if way == OURS else {}
+    [found] = run_apart(__file__, "--memory-of", way, *case, environment=environment)
     return float(found["megabytes"])
 
 
 def find_peak_memory(arguments: argparse.Namespace) -> float:
     """Iterate three times and return the most megabytes that this process held."""
-    [width], [batch] = arguments.widths, arguments.batch
     if arguments.memory_of == OURS:
-        training = create_ours(arguments, width, batch)
+        training = create_ours(arguments)
     else:
-        import numpy as np
-        from torch_wgan import Training
-
-        gray = np.zeros((batch, arguments.size, arguments.size, 1), np.float32)
-        ab = np.zeros((batch, arguments.size, arguments.size, 2), np.float32)
-        widths = tuple(width * 2**stage for stage in range(5))
         last = arguments.memory_of.endswith("channels_last")
-        training = Training(
-            widths, CRITIC_WIDTHS, (gray, ab), device=arguments.device, channels_last=last
-        )
+        training = create_one_of_theirs(arguments, {"channels_last": last})
     for _ in range(3):
         training.iterate()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -376,6 +416,11 @@ def format_markdown(rows: list[Row]) -> str:
     return "\n".join(lines) + f"\n\n{machine}\n"
 
 
+SIDES: dict[str, Callable[[argparse.Namespace], None]] = {
+    OURS: serve_ours,
+    "PyTorch": serve_theirs,
+    "agreement": check_agreement,
+}
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "peak": measure_peaks,
     "training": measure_training,

@@ -29,7 +29,7 @@ def keep_compiled_programs() -> None:
 
 
 def forget_compiled_programs() -> None:
-    """Free the programs that were compiled so far; what is used again is compiled again.
+    """Free what this process compiled so far; what is used again is compiled (or read) again.
 
     Making a network's weights takes a small program for each operation and shape: hundreds, which
     hold 400 MB for `wgan.py`.

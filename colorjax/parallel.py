@@ -7,6 +7,7 @@ gradients are those of the global batch.
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import traceback
@@ -29,8 +30,8 @@ AUTOMATIC = "auto"  # as the coordinator: several processes, and JAX finds out h
 SILENCE_SECONDS = 60  # after which a process counts as gone
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 CPU_DEVICES = "xla_force_host_platform_device_count"
-CORES_AT_MOST = 4  # that share a batch as devices: each holds the weights and their gradients
-THREADS_PER_CORE = 2  # of XLA's pool, where cores are devices
+CORES_AT_MOST = 4  # that share a batch as devices: each holds the whole state and its gradients
+THREADS_PER_DEVICE = 2  # of XLA's pool, where a CPU is several devices
 PICTURES_AT_LEAST = 4  # of a batch for a core to be a device
 LOST = "Another process of this run has ended, or can't be reached"
 GO_ON = "its own output may say why, and the same commands again go on from the last checkpoint."
@@ -177,25 +178,38 @@ def make_deterministic() -> None:
 def divide_among_cores(batch_size: int) -> None:
     """Let a CPU's cores be devices that share each batch, as far as it divides evenly.
 
-    XLA computes a convolution of few channels with one core, whatever the others do: on two cores
-    two devices made a step of `wgan.py` up to 1.4 times as fast. Accelerators are used as they are,
-    and so is a CPU of which the environment says how many devices it has (JAX_NUM_CPU_DEVICES, or
-    XLA_FLAGS), or where JAX has started already.
+    XLA computes a convolution of few channels with one core, whatever the others do, so that two
+    devices are faster than one on two cores (docs/scaling.md). Accelerators are used as they are,
+    and so is a CPU where JAX has started already. The environment may say how many devices a CPU
+    has (JAX_NUM_CPU_DEVICES, or XLA_FLAGS); it has one where several processes train, or where
+    NPROC allows XLA too few threads for more.
 
     Args:
-      batch_size: of the run, which is alone on this machine.
+      batch_size: of the run.
     """
     from jax._src.xla_bridge import backends_are_initialized  # no public name tells
 
-    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or CPU_DEVICES in os.environ.get("XLA_FLAGS", "")
-    if not chosen and not backends_are_initialized():
-        devices = count_devices(count_cores(), batch_size)
-        if devices > 1:
-            # XLA runs programs in a pool of as many threads as there are cores. One that waits for
-            # another device in a sum holds its thread: programs that were begun before the others
-            # could fill the pool, and the sum would never be complete.
-            os.environ.setdefault("NPROC", str(THREADS_PER_CORE * count_cores()))
+    if backends_are_initialized():
+        return
+    devices = _count_chosen_devices()
+    if devices is None:
+        devices = 1 if is_distributed() else count_devices(count_cores(), batch_size)
+        if int(os.environ.get("NPROC") or sys.maxsize) < THREADS_PER_DEVICE * devices:
+            devices = 1
         jax.config.update("jax_num_cpu_devices", devices)
+    if devices > 1:
+        # XLA runs programs in a pool of as many threads as there are cores. One that waits for
+        # another device in a sum holds its thread: programs that were begun before the others
+        # could fill the pool, and the sum would never be complete.
+        threads = THREADS_PER_DEVICE * max(devices, count_cores())
+        os.environ.setdefault("NPROC", str(threads))
+
+
+def _count_chosen_devices() -> int | None:
+    """Return how many devices the environment says that a CPU has; None if it doesn't."""
+    flag = re.search(rf"{CPU_DEVICES}=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    chosen = flag.group(1) if flag else os.environ.get("JAX_NUM_CPU_DEVICES", "")
+    return int(chosen) if chosen.isdigit() else None
 
 
 def count_cores() -> int:
@@ -386,7 +400,7 @@ def fit_batch_size(wanted: int, pictures: int, mesh: Mesh) -> int:
     if pictures < devices:
         raise UserError(
             f"{pictures} training pictures are too few for {devices} devices: add pictures or "
-            "use fewer devices."
+            "use fewer devices (JAX_NUM_CPU_DEVICES=1, where they are a CPU's cores)."
         )
     return min(wanted, pictures // devices * devices)
 

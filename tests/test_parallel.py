@@ -172,28 +172,43 @@ def test_cores_share_a_batch_evenly_with_work_enough_for_each(cores, batch_size,
     assert parallel.count_devices(cores, batch_size) == devices
 
 
-def test_the_environment_says_how_many_devices_a_cpu_has():
-    program = "from colorjax import parallel; parallel.divide_among_cores(64); import jax; "
-    program += "print(len(jax.devices()))"
-    for variables, count in (
+def run_divided(batch_size: int, program: str, **variables: str) -> list[str]:
+    """Run a program in a process that divides a batch among its cores; return what it prints."""
+    told = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "NPROC")
+    environment = {name: os.environ[name] for name in os.environ if name not in told}
+    beginning = f"from colorjax import parallel; parallel.divide_among_cores({batch_size})\n"
+    result = subprocess.run(
+        [sys.executable, "-c", beginning + program],
+        env=environment | {"JAX_PLATFORMS": "cpu", **variables},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices"),
+    [
         ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
+        ({"NPROC": "1"}, 1),
         ({}, parallel.count_devices(parallel.count_cores(), 64)),
-    ):
-        environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}
-        environment |= {"JAX_PLATFORMS": "cpu", **variables}
-        result = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
-        )
-        assert result.stdout.strip() == str(count), result.stderr
+    ],
+)
+def test_the_environment_says_how_many_devices_a_cpu_has(variables, devices):
+    program = "import jax, os; print(len(jax.devices()), os.environ.get('NPROC', 0))"
+    count, threads = map(int, run_divided(64, program, **variables))
+    assert count == devices
+    assert devices == 1 or threads >= 2 * devices
 
 
 @pytest.mark.skipif(parallel.count_cores() < 2, reason="one core is one device")
 def test_programs_in_flight_on_several_cores_do_not_block_one_another():
     # 300 programs begun at once: XLA aborts after 40 s if their sums wait for threads.
     program = """
-from colorjax import parallel
-parallel.divide_among_cores(16)
 import jax, jax.numpy as jnp
 mesh = parallel.create_mesh()
 x = parallel.create_global_batch(jnp.ones((16, 32, 32, 32)), mesh)
@@ -206,12 +221,5 @@ mean = jax.jit(lambda x: jnp.mean(x))
 means = [mean(convolve(x, i / 32)) for i in range(300)]
 print(len(jax.devices()), round(float(means[-1])))
 """
-    environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert result.stdout.split() == [str(min(parallel.count_cores(), 4)), "300"], result.stderr
+    count = parallel.count_devices(parallel.count_cores(), 16)
+    assert run_divided(16, program) == [str(count), "300"]

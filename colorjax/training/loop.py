@@ -92,8 +92,11 @@ class Run:
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         models.check_networks(models.create_networks(config))
         self._say_start()
+        for phase in self.phases:
+            check_optimizers(self.parts[phase.name], self._abstract_state, phase.name)
         self.state = self._create_state()
-        forget_compiled_programs()  # those that made it
+        # The programs that made it; what tracing the steps finds out would be forgotten, too.
+        forget_compiled_programs()
         self._check_steps()
         self.host = HostState(
             self.pictures.training_set, self.pictures.batch_size, self.pictures.hash_pixels()
@@ -376,7 +379,6 @@ class Run:
         """Trace every phase's step, so that what can't work is said before anything is written."""
         images = jax.ShapeDtypeStruct(self.pictures.batch_shape, np.uint8)
         for phase in self.phases:
-            check_optimizers(self.parts[phase.name], self._abstract_state, phase.name)
             self._steps[phase.name].eval_shape(self._abstract_state, images)
 
     def _stop_early(self, interruption: Interruption) -> int:

@@ -108,7 +108,8 @@ class HostState:
         if self.batch_size != now.batch_size:
             raise UserError(
                 f"{workdir} was trained in batches of {self.batch_size}, which shrink to "
-                f"{now.batch_size} on this number of devices: resume on as many as before."
+                f"{now.batch_size} on this number of devices: resume on as many as before "
+                "(JAX_NUM_CPU_DEVICES says how many a CPU's cores are)."
             )
         before, self.pixels = self.pixels, now.pixels
         if before not in ("", now.pixels):  # earlier versions kept none

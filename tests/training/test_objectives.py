@@ -11,7 +11,7 @@ from small_networks import SmallCritic, SmallGenerator
 from colorjax import color
 from colorjax.errors import UserError
 from colorjax.training.objectives import GAN, WGANGP, Reconstruction
-from colorjax.training.state import Parts, create_state
+from colorjax.training.state import Parts, TrainState, create_state
 
 
 def create_small_parts(dropout: float = 0.0, batch_norm: bool = False) -> Parts:
@@ -100,6 +100,20 @@ def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, stat
     updates, _ = parts.generator_optimizer.update(gradients, state.generator.opt_state)
     expected = optax.apply_updates(state.generator.params, updates)
     chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
+
+
+def test_what_is_computed_again_gives_the_same_update(parts, state, example, monkeypatch):
+    def update_and_show() -> tuple[TrainState, str]:
+        arguments = (parts, state, example, jax.random.key(1))
+        shown = jax.make_jaxpr(lambda state: WGANGP().update(parts, state, *arguments[2:]))(state)
+        return update(WGANGP(), *arguments)[0], str(shown)
+
+    spared, steps = update_and_show()
+    assert ("remat" in steps) == (jax.default_backend() == "cpu")
+    monkeypatch.setenv("COLORJAX_RECOMPUTE", "0")
+    kept, steps = update_and_show()
+    assert "remat" not in steps
+    chex.assert_trees_all_close(kept, spared, atol=1e-6)
 
 
 def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):

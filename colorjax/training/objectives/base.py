@@ -1,7 +1,8 @@
 """What every objective offers, and the generator's part, which all of them share."""
 
+import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from colorjax.training.state import NetworkState, Parts, TrainState
 
 Metrics = dict[str, jax.Array]
 Example = tuple[jax.Array, jax.Array]  # network input and target
+Function = TypeVar("Function")
 CriticFunction = Callable[[jax.Array], jax.Array]  # images (B, H, W, 3) to scores (B, ...)
 
 
@@ -56,10 +58,12 @@ def update_generator(
     """
     network_input, target = example
 
+    @spare_memory
+    def generate_with(params: Any) -> tuple[jax.Array, Any]:
+        return generate(parts, generator.replace(params=params), network_input, key)
+
     def generator_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-        prediction, batch_stats = generate(
-            parts, generator.replace(params=params), network_input, key
-        )
+        prediction, batch_stats = generate_with(params)
         terms = {"l1": jnp.mean(losses.absolute_error(prediction, target))}
         terms |= loss_terms(prediction)
         total = jnp.asarray(sum(weight * terms[name] for name, weight in weights.items()))
@@ -68,6 +72,23 @@ def update_generator(
     gradients, (batch_stats, metrics) = jax.grad(generator_loss, has_aux=True)(generator.params)
     generator = generator.apply_gradients(gradients, parts.generator_optimizer)
     return generator.replace(batch_stats=batch_stats), metrics
+
+
+def spare_memory(function: Function) -> Function:
+    """Let a function's gradient keep the results of convolutions and matrix products alone.
+
+    What norms and activations make of them is computed again, which on a CPU takes no longer than
+    keeping it and needs a quarter less memory (docs/performance.md). Only there; the environment
+    variable COLORJAX_RECOMPUTE=0 switches it off.
+    """
+    if os.environ.get("COLORJAX_RECOMPUTE") == "0" or jax.default_backend() != "cpu":
+        return function
+    spared: Any = jax.checkpoint(cast(Any, function), policy=_is_dear, prevent_cse=False)
+    return spared
+
+
+def _is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def generate(
