@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     parallel.divide_among_cores(_CONFIG.value.batch_size)
     recipe = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = _WORKDIR.value or configuration.default_workdir(recipe)
-    return loop.train(_CONFIG.value, Path(workdir))
+    return loop.train(_CONFIG.value, Path(workdir), owns_process=True)
 
 
 if __name__ == "__main__":

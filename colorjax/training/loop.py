@@ -41,12 +41,14 @@ from colorjax.training.state import TrainState, create_state, restart_optimizers
 from colorjax.training.step import make_train_step
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path, *, owns_process: bool = False) -> int:
     """Train, or go on training, in a run's folder.
 
     Args:
       config: a whole recipe; configs/common.py explains its fields.
       workdir: the run's folder; created, or resumed from.
+      owns_process: whether nothing else computes in this process, so that all that it compiled may
+        be forgotten.
 
     Returns:
       0, or the exit status of a run that a signal asked to stop.
@@ -64,7 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         parallel.make_deterministic()
     with (
         parallel.naming_lost_processes(),
-        Run(config, workdir) as run,
+        Run(config, workdir, owns_process) as run,
         Interruption() as interruption,
     ):
         return run.train(interruption)
@@ -73,7 +75,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
 class Run:
     """One start of a run: everything that is built once and then used step by step."""
 
-    def __init__(self, config: ConfigDict, workdir: Path) -> None:
+    def __init__(self, config: ConfigDict, workdir: Path, owns_process: bool = False) -> None:
         self.config, self.workdir = config, workdir
         self.skips_nonfinite = config.on_nonfinite == "skip"
         self.leads = parallel.process_index() == 0
@@ -95,8 +97,9 @@ class Run:
         for phase in self.phases:
             check_optimizers(self.parts[phase.name], self._abstract_state, phase.name)
         self.state = self._create_state()
-        # The programs that made it; what tracing the steps finds out would be forgotten, too.
-        forget_compiled_programs()
+        if owns_process:
+            # The programs that made it; what tracing the steps finds out would be forgotten, too.
+            forget_compiled_programs()
         self._check_steps()
         self.host = HostState(
             self.pictures.training_set, self.pictures.batch_size, self.pictures.hash_pixels()
