@@ -162,12 +162,10 @@ def make_deterministic() -> None:
     Raises:
       UserError: if JAX has started already, and so has read its flags.
     """
-    from jax._src.xla_bridge import backends_are_initialized  # no public name tells
-
     flags = os.environ.get("XLA_FLAGS", "").split()
     if DETERMINISTIC in flags:
         return
-    if backends_are_initialized():
+    if _has_started():
         raise UserError(
             "config.deterministic=True comes too late, since JAX has started without it: set "
             f"XLA_FLAGS={DETERMINISTIC} before this program starts."
@@ -187,9 +185,7 @@ def divide_among_cores(batch_size: int) -> None:
     Args:
       batch_size: of the run.
     """
-    from jax._src.xla_bridge import backends_are_initialized  # no public name tells
-
-    if backends_are_initialized():
+    if _has_started():
         return
     devices = _count_chosen_devices()
     if devices is None:
@@ -203,6 +199,13 @@ def divide_among_cores(batch_size: int) -> None:
         # could fill the pool, and the sum would never be complete.
         threads = THREADS_PER_DEVICE * max(devices, count_cores())
         os.environ.setdefault("NPROC", str(threads))
+
+
+def _has_started() -> bool:
+    """Return whether JAX has read its flags and knows its devices."""
+    from jax._src.xla_bridge import backends_are_initialized  # no public name tells
+
+    return backends_are_initialized()
 
 
 def _count_chosen_devices() -> int | None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from colorjax.training.state import NetworkState, Parts, TrainState
 
 Metrics = dict[str, jax.Array]
 Example = tuple[jax.Array, jax.Array]  # network input and target
-Function = TypeVar("Function")
 CriticFunction = Callable[[jax.Array], jax.Array]  # images (B, H, W, 3) to scores (B, ...)
 
 
@@ -74,17 +73,16 @@ def update_generator(
     return generator.replace(batch_stats=batch_stats), metrics
 
 
-def spare_memory(function: Function) -> Function:
+def spare_memory(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function's gradient keep the results of convolutions and matrix products alone.
 
     What norms and activations make of them is computed again, which on a CPU takes no longer than
-    keeping it and needs a quarter less memory (docs/performance.md). Only there; the environment
+    keeping it and needs a fifth less memory (docs/performance.md). Only there; the environment
     variable COLORJAX_RECOMPUTE=0 switches it off.
     """
     if os.environ.get("COLORJAX_RECOMPUTE") == "0" or jax.default_backend() != "cpu":
         return function
-    spared: Any = jax.checkpoint(cast(Any, function), policy=_is_dear, prevent_cse=False)
-    return spared
+    return jax.checkpoint(function, policy=_is_dear, prevent_cse=False)
 
 
 def _is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
