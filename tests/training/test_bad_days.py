@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import chex
+import jax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -336,6 +337,7 @@ def test_a_photo_that_changes_is_told_when_the_run_goes_on(config, photo_folder,
 
 def test_determinism_asked_for_too_late_is_said(config, tmp_path):
     config.deterministic = True
+    jax.devices()  # JAX has started, whichever test comes first
     with pytest.raises(UserError, match=r"config\.deterministic=True comes too late"):
         loop.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
