@@ -97,12 +97,13 @@ def measure(batch: int, size: int, width: int, steps: int) -> Case:
     """Return what a step takes in this process."""
     import numpy as np
     from jax_wgan import Training
+    from widths import stage_widths
 
     from colorjax.memory import keep_freed_memory
 
     keep_freed_memory(large=False)  # as train.py does
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
-    critic_widths = tuple(width // 2 * 2**stage for stage in range(5))
+    critic_widths = stage_widths(width // 2)
     training = Training(images, width, critic_widths, "float32")
     training.iterate()
     seconds = []

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from widths import stage_widths
 
 from colorjax.models import UNet, predict
 
@@ -25,7 +26,7 @@ def make_ways(width: int, batch: int, size: int, device: str) -> tuple[Ways, flo
       size: their side, in pixels.
       device: cpu or cuda.
     """
-    widths = tuple(width * 2**stage for stage in range(5))
+    widths = stage_widths(width)
     dtype = jnp.bfloat16 if device == "cuda" else jnp.float32
     generator = UNet(widths, dtype=dtype)
     gray = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 1)).astype(np.float32)

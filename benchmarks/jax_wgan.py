@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from widths import stage_widths
 
 from colorjax import configuration, data, losses, parallel
 from colorjax.compilation import forget_compiled_programs
@@ -32,7 +33,7 @@ class Training:
     ) -> None:
         config = configuration.load_recipe(str(ROOT / "configs/wgan.py"))
         config.image_size, config.batch_size, config.dtype = images.shape[1], len(images), dtype
-        config.generator.widths = tuple(width * 2**stage for stage in range(5))
+        config.generator.widths = stage_widths(width)
         config.critic.widths = critic_widths
         config.data.horizontal_flip = 0.0
         config.ema_decay = 0.0  # which the other side doesn't have

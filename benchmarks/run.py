@@ -251,11 +251,12 @@ def create_one_of_theirs(arguments: argparse.Namespace, options: dict[str, Any])
     """Return a training of PyTorch's, on noise."""
     import numpy as np
     from torch_wgan import Training
+    from widths import stage_widths
 
     [width], [batch] = arguments.widths, arguments.batch
     noise = np.random.default_rng(0).uniform(-1, 1, (batch, arguments.size, arguments.size, 3))
     gray, ab = np.split(noise.astype(np.float32), [1], axis=-1)
-    widths = tuple(width * 2**stage for stage in range(5))
+    widths = stage_widths(width)
     return Training(widths, CRITIC_WIDTHS, (gray, ab), device=arguments.device, **options)
 
 

@@ -12,7 +12,6 @@ off the program that XLA compiled.
 
 import argparse
 import json
-import os
 import re
 import statistics
 import sys
@@ -23,13 +22,14 @@ from typing import Any
 
 from apart import run_apart
 
+from colorjax.parallel import THREADS_PER_DEVICE
+
 ROOT = Path(__file__).parents[1]
 DEVICES = (1, 2, 4, 8)
 PER_DEVICE = 4  # pictures, in weak scaling
 GLOBAL = 16  # pictures, in strong scaling
 WIDTHS = (16, 32)  # of both networks: few layers, as compiling them is what measuring costs
 BYTES = {"f64": 8, "s64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1, "u8": 1}
-VIRTUAL = "--xla_force_host_platform_device_count"
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,12 @@ def main() -> None:
 
 def _measure_apart(case: tuple[int, int], arguments: argparse.Namespace) -> Measurement:
     """Measure in a process that sees so many devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {VIRTUAL}={case[0]}"
-    environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    environment = {
+        "JAX_NUM_CPU_DEVICES": str(case[0]),
+        "NPROC": str(THREADS_PER_DEVICE * max(DEVICES)),  # the same for each case
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
     options = ["--recipe", arguments.recipe, "--steps", arguments.steps]
     [found] = run_apart(__file__, "--case", *case, *options, environment=environment)
     result = Measurement(**found)

@@ -187,10 +187,11 @@ def divide_among_cores(batch_size: int) -> None:
     """
     if _has_started():
         return
+    allowed = os.environ.get("NPROC", "")  # anything but a number means nothing to XLA either
     devices = _count_chosen_devices()
     if devices is None:
         devices = 1 if is_distributed() else count_devices(count_cores(), batch_size)
-        if int(os.environ.get("NPROC") or sys.maxsize) < THREADS_PER_DEVICE * devices:
+        if allowed.isdigit() and int(allowed) < THREADS_PER_DEVICE * devices:
             devices = 1
         jax.config.update("jax_num_cpu_devices", devices)
     if devices > 1:
@@ -198,7 +199,8 @@ def divide_among_cores(batch_size: int) -> None:
         # another device in a sum holds its thread: programs that were begun before the others
         # could fill the pool, and the sum would never be complete.
         threads = THREADS_PER_DEVICE * max(devices, count_cores())
-        os.environ.setdefault("NPROC", str(threads))
+        if not allowed.isdigit():
+            os.environ["NPROC"] = str(threads)
 
 
 def _has_started() -> bool:

@@ -65,3 +65,21 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
         check=True,
     )
     assert float(done.stdout) > 0
+
+
+FORGETTING = """
+import jax
+from colorjax.compilation import forget_compiled_programs
+traced = []
+@jax.jit
+def double(x):
+    traced.append(x)
+    return 2 * x
+double(1.0), double(1.0)
+forget_compiled_programs()
+print(double(3.0), len(traced))
+"""
+
+
+def test_forgotten_programs_are_compiled_again():
+    assert run({}, ("-c", FORGETTING)) == "6.0 2\n"

@@ -196,6 +196,7 @@ def run_divided(batch_size: int, program: str, **variables: str) -> list[str]:
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
         ({"NPROC": "1"}, 1),
         ({}, parallel.count_devices(parallel.count_cores(), 64)),
+        ({"NPROC": "many"}, parallel.count_devices(parallel.count_cores(), 64)),
     ],
 )
 def test_the_environment_says_how_many_devices_a_cpu_has(variables, devices):
