@@ -58,39 +58,41 @@ def _rotate_one(rgb: jax.Array, angle: jax.Array) -> jax.Array:
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(rgb)
 
 
-def random_zoom(rgb: jax.Array, key: jax.Array, largest: float) -> jax.Array:
-    """Cut a random part out of each picture and enlarge it, bilinearly, to the same shape.
+def random_zoom(rgb: jax.Array, key: jax.Array, largest: float, size: int) -> jax.Array:
+    """Cut a random part out of each picture and bring it to one size; see `zoom`.
 
     Args:
       rgb: (B, H, W, C) float.
       key: one key; what happens to a picture depends on it and on the place in the batch.
       largest: the part's height and width are 1/zoom of the picture's, where 1/zoom is drawn from
         U(1/largest, 1), its place evenly; 1 or more.
+      size: the side of the squares that come out, in pixels.
     """
     size_key, place_key = jax.random.split(key)
     batch = rgb.shape[0]
     part = jax.random.uniform(size_key, (batch,), minval=1 / largest, maxval=1.0)
     start = jax.random.uniform(place_key, (batch, 2)) * (1 - part[:, None])
-    return zoom(rgb, part, start)
+    return zoom(rgb, part, start, size)
 
 
-def zoom(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    """Enlarge a part of each picture to its whole shape, bilinearly.
+def zoom(rgb: jax.Array, part: jax.Array, start: jax.Array, size: int) -> jax.Array:
+    """Squash a part of each picture to a square, bilinearly; with antialiasing if it shrinks.
 
     Args:
       rgb: (B, H, W, C) float.
       part: (B,), the part's height and width as fractions of the picture's.
       start: (B, 2), where it begins, from the top and from the left, likewise.
+      size: the squares' side, in pixels.
     """
 
-    def enlarge(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-        shift = -start * jnp.asarray(rgb.shape[:2]) / part
-        scale = jnp.repeat(1 / part, 2)
+    def squash(rgb: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+        scale = size / (part * jnp.asarray(rgb.shape[:2]))
+        shape = (size, size, rgb.shape[2])
         return jax.image.scale_and_translate(
-            rgb, rgb.shape, (0, 1), scale, shift, "linear", antialias=False
+            rgb, shape, (0, 1), scale, -start * size / part, "linear", antialias=True
         )
 
-    return jax.vmap(enlarge)(rgb, part, start)
+    return jax.vmap(squash)(rgb, part, start)
 
 
 def crop_or_pad(images: jax.Array, size: int) -> jax.Array:

@@ -27,15 +27,7 @@ def make_prepare(data: ConfigDict, image_size: int) -> Prepare:
     """
 
     def prepare(images: jax.Array) -> jax.Array:
-        height, width = images.shape[1:3]
-        if data.crop_size > max(height, width):
-            raise UserError(
-                f"config.data.crop_size={data.crop_size}: pictures are loaded at {height}x{width}, "
-                "so give less, or a larger config.data.load_size."
-            )
-        if data.crop_size:
-            images = augment.crop_or_pad(images, data.crop_size)
-        return augment.resize(color.to_rgb(images), image_size)
+        return augment.resize(color.to_rgb(_cut_middle(images, data.crop_size)), image_size)
 
     return prepare
 
@@ -45,8 +37,8 @@ def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
 
     Args:
       data: as for `make_prepare`; `horizontal_flip` is the flip's probability, `zoom` the largest
-        factor of a random part's enlargement, 1 for none, `rotation` the largest angle in degrees,
-        0 for none.
+        factor of a random part's enlargement, 1 for none (pictures loaded larger than image_size
+        have the pixels for it), `rotation` the largest angle in degrees, 0 for none.
       image_size: the side of the squares that come out, in pixels.
 
     Returns:
@@ -56,12 +48,25 @@ def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
     prepare = make_prepare(data, image_size)
 
     def prepare_training(images: jax.Array, key: jax.Array) -> jax.Array:
-        rgb = prepare(augment.random_horizontal_flip(images, key, data.horizontal_flip))
+        images = augment.random_horizontal_flip(images, key, data.horizontal_flip)
         # Keys of their own, so that a run flips the same pictures with and without them.
         if data.zoom > 1:
-            rgb = augment.random_zoom(rgb, jax.random.fold_in(key, 2), data.zoom)
+            rgb = color.to_rgb(_cut_middle(images, data.crop_size))
+            rgb = augment.random_zoom(rgb, jax.random.fold_in(key, 2), data.zoom, image_size)
+        else:
+            rgb = prepare(images)
         if data.rotation:
             rgb = augment.random_rotation(rgb, jax.random.fold_in(key, 1), data.rotation)
         return rgb
 
     return prepare_training
+
+
+def _cut_middle(images: jax.Array, size: int) -> jax.Array:
+    height, width = images.shape[1:3]
+    if size > max(height, width):
+        raise UserError(
+            f"config.data.crop_size={size}: pictures are loaded at {height}x{width}, so give less, "
+            "or a larger config.data.load_size."
+        )
+    return augment.crop_or_pad(images, size) if size else images

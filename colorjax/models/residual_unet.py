@@ -83,6 +83,8 @@ class ResidualUNet(nn.Module):
       norm: batch or group.
       context: whether the last stage is scaled and shifted by the mean over the picture.
       attention: whether the last stage's places look at one another.
+      dropout: probability that a channel of the last stage is left out of a picture when training
+        (Tompson et al., arXiv 1411.4280).
       saturation: factor of the prediction when not training, of ab. The L1 loss is content with the
         median of the colours that a place may have, which is paler than any of them.
       output_channels: of the prediction; 2 for ab, 3 for RGB.
@@ -94,6 +96,7 @@ class ResidualUNet(nn.Module):
     norm: str = "batch"
     context: bool = True
     attention: bool = True
+    dropout: float = 0.0
     saturation: float = 1.0
     output_channels: int = 2
     dtype: Any = jnp.float32
@@ -123,6 +126,8 @@ class ResidualUNet(nn.Module):
                 x = nn.Conv(width, (1, 1), dtype=self.dtype)(space_to_depth(x))
             for _ in range(blocks):
                 x = ResidualBlock(self.norm, self.dtype)(x, train)
+        if self.dropout:
+            x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         if self.attention:
             x = SelfAttention(dtype=self.dtype)(x)
         if self.context:

@@ -79,22 +79,33 @@ def test_resizing_is_bilinear_without_antialiasing(shape, size):
 
 def test_zoom_is_scipys(rgb):
     part, start = np.array([1.0, 0.5, 0.7, 0.9]), np.array([[0, 0], [0.5, 0], [0.1, 0.3], [0, 0.1]])
-    zoomed = augment.zoom(rgb, part, start)
     height, width = rgb.shape[1:3]
+    side = max(height, width)  # so that nothing shrinks
+    zoomed = augment.zoom(rgb, part, start, side)
     for picture, result, size, (top, left) in zip(rgb, zoomed, part, start, strict=True):
         # The centre of pixel i lies at i + 1/2 of the whole.
-        rows = top * height + (np.arange(height) + 0.5) * size - 0.5
-        columns = left * width + (np.arange(width) + 0.5) * size - 0.5
+        rows = top * height + (np.arange(side) + 0.5) * size * height / side - 0.5
+        columns = left * width + (np.arange(side) + 0.5) * size * width / side - 0.5
         grid = np.meshgrid(rows, columns, indexing="ij")
         for channel in range(3):
             expected = ndimage.map_coordinates(picture[..., channel], grid, order=1, mode="nearest")
             np.testing.assert_allclose(result[..., channel], expected, atol=1e-5)
 
 
+def test_a_part_that_shrinks_is_antialiased():
+    stripes = np.zeros((1, 32, 32, 1), np.float32)
+    stripes[:, :, ::2] = 1.0
+    start = np.zeros((1, 2))
+    whole = augment.zoom(stripes, np.array([1.0]), start, 8)
+    half = augment.zoom(stripes, np.array([0.5]), start, 16)  # pixel by pixel
+    np.testing.assert_allclose(whole[:, :, 1:-1], 0.5, atol=0.01)
+    np.testing.assert_allclose(half, stripes[:, :16, :16], atol=1e-6)
+
+
 def test_random_parts_lie_within_the_picture_and_differ():
     ramp = np.broadcast_to(np.linspace(0, 1, 32)[:, None, None], (32, 32, 1)).astype(np.float32)
     batch = np.stack([ramp] * 64)
-    zoomed = np.asarray(augment.random_zoom(batch, jax.random.key(0), 2.0))[:, :, 0, 0]
+    zoomed = np.asarray(augment.random_zoom(batch, jax.random.key(0), 2.0, 32))[:, :, 0, 0]
     shown = zoomed[:, -1] - zoomed[:, 0]  # about the part's height
     assert 0.45 < shown.min() < 0.6
     assert 0.9 < shown.max() <= 1.0

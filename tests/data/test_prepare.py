@@ -68,6 +68,16 @@ def test_a_cut_larger_than_the_pictures_is_an_error(data, images):
     assert make_prepare(data, 10)(tall).shape == (16, 10, 10, 3)
 
 
+def test_zoomed_parts_are_taken_from_the_pictures_as_loaded(data):
+    stripes = np.zeros((16, 32, 32, 3), np.uint8)
+    stripes[:, ::2] = 255
+    data.zoom = 2.0
+    zoomed = np.asarray(make_training_prepare(data, 16)(stripes, KEY))
+    assert zoomed.shape == (16, 16, 16, 3)
+    assert np.ptp(zoomed) > 0.5  # resized as a whole they would be grey
+    assert np.ptp(make_prepare(data, 16)(stripes)) < 0.01
+
+
 def test_rotation_comes_last_and_leaves_the_flips_as_they_were(data, images):
     data.crop_size = 8
     flipped = make_training_prepare(data, 10)(images, KEY)

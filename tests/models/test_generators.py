@@ -289,8 +289,11 @@ def test_pix2pix_drops_out_after_the_innermost_while_the_width_stays(widths, siz
     assert seen == dropped
 
 
-def test_pix2pix_drops_out_in_training_alone():
-    network, network_input = create("pix2pix")
+@pytest.mark.parametrize(
+    ("name", "options"), [("pix2pix", {}), ("residual_unet", {"dropout": 0.5})]
+)
+def test_channels_drop_out_in_training_alone(name, options):
+    network, network_input = create(name, **options)
     network_input = jnp.concatenate([network_input] * 2)
     variables = randomize(init(network, network_input))
 
