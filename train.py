@@ -6,12 +6,12 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from colorjax import configuration
+from colorjax import configuration, parallel
 from colorjax.cli.errors import reporting_errors
 from colorjax.cli.reporting import quieten
 from colorjax.compilation import keep_compiled_programs
 from colorjax.errors import UserError
-from colorjax.memory import keep_freed_memory, restart_with_huge_pages
+from colorjax.memory import keep_freed_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
@@ -54,7 +54,6 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Hand config and folder to the training loop; return the exit status."""
-    from colorjax import parallel
     from colorjax.training import loop
 
     quieten(_VERBOSE.value)
@@ -70,9 +69,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
-    from colorjax import parallel  # JAX takes a second, which this spares whoever starts again
-
     # Flags are parsed within, where their errors are reported too.
     with parallel.leaving_at_once(), reporting_errors(verbose="--verbose" in sys.argv):
         app.run(main, flags_parser=parse_flags)

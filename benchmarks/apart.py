@@ -38,10 +38,8 @@ class Side:
       SystemExit: if it fails.
     """
 
-    def __init__(
-        self, script: str, *arguments: object, environment: Mapping[str, str] | None = None
-    ) -> None:
-        self._process = _start(script, arguments, environment)
+    def __init__(self, script: str, *arguments: object) -> None:
+        self._process = _start(script, arguments)
         self.told = self._read()
 
     def __enter__(self) -> "Side":
@@ -76,7 +74,7 @@ def serve(told: Mapping[str, Any], ways: Mapping[str, Callable[[], object]]) -> 
 
 
 def _start(
-    script: str, arguments: Sequence[object], environment: Mapping[str, str] | None
+    script: str, arguments: Sequence[object], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 (no shell; our own arguments)
         [sys.executable, script, *map(str, arguments)],

@@ -6,10 +6,10 @@
 Training: a whole iteration of `configs/wgan.py` (two updates of the generator, one of the critic
 with its gradient penalty) and its parts; inference: the generator with its conversion of colours;
 then the loader, the start of the program and the memory of a step. In PyTorch the same networks run
-with the same parameters; losses are compared first. Ways to do one thing take turns, and a figure
-is the median of `--rounds`; ratios are time by PyTorch's (or onnxruntime's) best time, so that less
-than 1 is faster. In training each side has its own process; for inference all share one, which
-keeps freed memory as `colorjax colorize` does.
+with the same parameters; losses are compared first. Ways to do one thing take turns of two calls,
+the second of which is timed, and a figure is the median of `--rounds`; ratios are time by PyTorch's
+(or onnxruntime's) best time, so that less than 1 is faster. In training each side has its own
+process; for inference all share one, which keeps freed memory as `colorjax colorize` does.
 """
 
 import argparse
@@ -172,13 +172,11 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Row]:
     """
     from timing import alternate
 
-    from colorjax import memory
-
     [width], [batch] = arguments.widths, arguments.batch
     case = f"width {width}, batch {batch}, {arguments.size} px"
     flags = ["--widths", width, "--batch", batch, *common_flags(arguments)]
     with contextlib.ExitStack() as opened:
-        mine = Side(__file__, "--side", OURS, *flags, environment=memory.huge_pages())
+        mine = Side(__file__, "--side", OURS, *flags)
         sides = [opened.enter_context(mine)]
         if importlib.util.find_spec("torch") is not None:
             list(run_apart(__file__, "--side", "agreement", *flags))
@@ -350,11 +348,8 @@ def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: in
     """Return the megabytes of a process of its own; None where PyTorch isn't installed."""
     if way != OURS and importlib.util.find_spec("torch") is None:
         return None
-    from colorjax import memory
-
     case = ["--widths", width, "--batch", batch, *common_flags(arguments)]
-    environment = memory.huge_pages() if way == OURS else {}
-    [found] = run_apart(__file__, "--memory-of", way, *case, environment=environment)
+    [found] = run_apart(__file__, "--memory-of", way, *case)
     return float(found["megabytes"])
 
 

@@ -26,9 +26,6 @@ FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expens
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("XLA_FLAGS", FAST_COMPILATION)
 
-# train.py would start twice to have huge pages, which tiny networks don't need.
-os.environ.setdefault("GLIBC_TUNABLES", "")
-
 # What is started in the background ignores Ctrl-C, and so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
