@@ -11,6 +11,7 @@ from widths import stage_widths
 
 from colorjax import configuration, data, losses, parallel
 from colorjax.compilation import forget_compiled_programs
+from colorjax.memory import give_back_freed_memory
 from colorjax.training.assembly import create_parts, create_phases
 from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step
@@ -51,13 +52,18 @@ class Training:
         self.example = encode(self.images)
         step = make_train_step(self.parts, phases[-1].objective, config.seed, prepare)
         self._step = parallel.map_step(step, self.mesh).lower(self.state, self.images).compile()
+        give_back_freed_memory()  # likewise
         # XLA counts those of one device.
         self.flops = self._step.cost_analysis()["flops"] * self.mesh.size
 
     def iterate(self) -> None:
         """Update the generator twice, then the critic."""
-        self.state, metrics = self._step(self.state, self.images)
-        jax.block_until_ready((self.state, metrics))
+        self.begin()
+        jax.block_until_ready(self.state)
+
+    def begin(self) -> None:
+        """Begin an iteration, after those that were begun before, without waiting for it."""
+        self.state, _ = self._step(self.state, self.images)
 
     def make_forward(self) -> Any:
         """Return a function that predicts as in training."""

@@ -72,6 +72,9 @@ def main() -> None:
     if arguments.memory_of:
         print(json.dumps({"megabytes": find_peak_memory(arguments)}))
         return
+    if arguments.trace:
+        write_trace(arguments)
+        return
     if arguments.side:
         SIDES[arguments.side](arguments)
         return
@@ -122,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--photos", type=Path, help="a folder of photos, for the loader")
     parser.add_argument("--quick", action="store_true", help="narrow networks, small pictures")
+    parser.add_argument("--trace", type=Path, metavar="DIR", help="write a profile, nothing else")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -316,16 +320,20 @@ def measure_loader(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def measure_start(arguments: argparse.Namespace) -> Iterator[Row]:
     """Yield how long the program takes to start, and to colour one photo."""
-    from start import make_commands
+    from start import NEW, make_commands
 
     with tempfile.TemporaryDirectory() as folder:
         for name, (command, environment) in make_commands(Path(folder)).items():
             seconds = []
             rounds = 1 if "nothing compiled" in name else arguments.rounds
             for _ in range(rounds):
+                new = f"{tempfile.mkdtemp(dir=folder)}/new"
                 began = time.perf_counter()
                 subprocess.run(  # noqa: S603 (no shell; our own arguments)
-                    command, env=environment, check=True, capture_output=True
+                    [part.replace(NEW, new) for part in command],
+                    env=environment,
+                    check=True,
+                    capture_output=True,
                 )
                 seconds.append(time.perf_counter() - began)
             yield Row(name, OURS, sorted(seconds)[len(seconds) // 2], "s")
@@ -354,15 +362,41 @@ def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: in
 
 
 def find_peak_memory(arguments: argparse.Namespace) -> float:
-    """Iterate three times and return the most megabytes that this process held."""
+    """Iterate three times and return the most megabytes in use: this process's, or the device's."""
+    is_cuda = arguments.device == "cuda"
     if arguments.memory_of == OURS:
         training = create_ours(arguments)
     else:
         last = arguments.memory_of.endswith("channels_last")
-        training = create_one_of_theirs(arguments, {"channels_last": last})
+        options = {"channels_last": last, "bfloat16": is_cuda}
+        training = create_one_of_theirs(arguments, options)
     for _ in range(3):
         training.iterate()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    if not is_cuda:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    if arguments.memory_of == OURS:
+        import jax
+
+        return max(each.memory_stats()["peak_bytes_in_use"] for each in jax.devices()) / 1e6
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 1e6
+
+
+def write_trace(arguments: argparse.Namespace) -> None:
+    """Write a profile of five iterations, begun as train.py does, without waiting for each.
+
+    TensorBoard's profile plugin shows it; so does ui.perfetto.dev, the file `*.trace.json.gz`.
+    """
+    import jax
+
+    arguments.widths, arguments.batch = arguments.widths[:1], arguments.batch[:1]
+    training = create_ours(arguments)
+    training.iterate()
+    with jax.profiler.trace(str(arguments.trace)):
+        for _ in range(5):
+            training.begin()
+        jax.block_until_ready(training.state)
 
 
 def make_rows(

@@ -13,6 +13,7 @@ from colorjax.models import create_networks
 
 ROOT = Path(__file__).parents[1]
 Command = tuple[list[str], dict[str, str]]
+NEW = "NEW"  # stands in a command for a folder that isn't there yet
 
 
 def make_commands(folder: Path) -> dict[str, Command]:
@@ -20,7 +21,7 @@ def make_commands(folder: Path) -> dict[str, Command]:
 
     Args:
       folder: an empty one; it gets a photo, a model of `configs/wgan.py:small` with weights as they
-        start, and the compiled programs.
+        start, drawn pictures and the compiled programs.
     """
     pixels = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
@@ -29,10 +30,17 @@ def make_commands(folder: Path) -> dict[str, Command]:
     program = [sys.executable, "-m", "colorjax"]
     colorize = [*program, "colorize", str(folder / "photo.jpg"), "--model", str(folder / "model")]
     colorize += ["--output", str(folder / "colored"), "--overwrite"]
+    train = [sys.executable, str(ROOT / "train.py"), "--config", f"{ROOT}/configs/wgan.py:small"]
+    train += ["--config.data.source=garden", "--config.data.garden_images=32", f"--workdir={NEW}"]
+    # One batch of each phase.
+    train += ["--config.steps_per_epoch=1", "--config.phases.pretraining.epochs=1"]
+    train += ["--config.phases.adversarial.epochs=1"]
     return {
         "colorjax --help": ([*program, "--help"], environment),
         "colorize one photo, nothing compiled": (colorize, environment),
         "colorize one photo, compiled before": (colorize, environment),
+        "train two batches, nothing compiled": (train, environment),
+        "train two batches, compiled before": (train, environment),
     }
 
 

@@ -19,6 +19,7 @@ from colorjax.compilation import forget_compiled_programs
 from colorjax.console import notice, say
 from colorjax.errors import TrainingError, UserError
 from colorjax.files import create_folder, lock_folder
+from colorjax.memory import give_back_freed_memory
 from colorjax.training import reporting
 from colorjax.training.assembly import (
     Phase,
@@ -90,6 +91,7 @@ class Run:
             for phase in self.phases
         }
         self._steps = {phase.name: self._make_step(phase) for phase in self.phases}
+        self._compiled: dict[str, Any] = {}  # the steps, of phases that have begun
         self._evaluators = {phase.name: self._create_evaluator(phase) for phase in self.phases}
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         models.check_networks(models.create_networks(config))
@@ -208,7 +210,7 @@ class Run:
         save_every = self.config.checkpoint.every_steps
         while self.host.step < end:
             images = parallel.create_global_batch(next(batches), self.mesh)
-            self.state, metrics = self._steps[phase.name](self.state, images)
+            self.state, metrics = self._take_step(phase, images)
             self._take_pending(epoch)
             self.host.step += 1
             self._pending = (self.host.step, metrics)
@@ -231,6 +233,14 @@ class Run:
             parts, phase.objective, self.config.seed, prepare, self.skips_nonfinite
         )
         return parallel.map_step(step, self.mesh)
+
+    def _take_step(self, phase: Phase, images: jax.Array) -> tuple[TrainState, Any]:
+        """Begin a step; a phase's first one compiles it."""
+        if phase.name not in self._compiled:
+            self._compiled[phase.name] = self._steps[phase.name].lower(self.state, images).compile()
+            # What the compiler needed, which may be as much as the step itself.
+            give_back_freed_memory()
+        return self._compiled[phase.name](self.state, images)
 
     def _take_pending(self, epoch: int) -> None:
         """Fetch the last step's metrics: one step late, so that the device never waits."""
