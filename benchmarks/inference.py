@@ -1,6 +1,5 @@
 """The generator of `configs/wgan.py` at rest: in colorjax, PyTorch and onnxruntime."""
 
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,12 +14,14 @@ from colorjax.models import UNet, predict
 Ways = dict[str, Callable[[], object]]
 
 
-def make_ways(width: int, batch: int, size: int, device: str) -> tuple[Ways, float]:
+def make_ways(side: str, width: int, batch: int, size: int, device: str) -> tuple[Ways, float]:
     """Return functions that each predict the colour of a batch, with the same parameters.
 
-    With them come the operations of it, as XLA counts them.
+    With them come the operations of it, as XLA counts them. What others predict is compared with
+    what colorjax does.
 
     Args:
+      side: whose; colorjax, PyTorch or onnxruntime.
       width: of the generator's first stage.
       batch: pictures.
       size: their side, in pixels.
@@ -33,12 +34,13 @@ def make_ways(width: int, batch: int, size: int, device: str) -> tuple[Ways, flo
     variables = jax.jit(generator.init, static_argnums=2)(jax.random.key(0), gray[:1], False)
     placed = jax.device_put(gray)
     ours = jax.jit(partial(predict, generator)).lower(variables, placed).compile()
-    expected = np.asarray(ours(variables, placed))
-    ways: Ways = {"colorjax": lambda: jax.block_until_ready(ours(variables, placed))}
-    if importlib.util.find_spec("torch") is not None:
-        ways |= _make_torch_ways(widths, gray, variables, device, expected)
-    if device == "cpu" and importlib.util.find_spec("onnxruntime") is not None:
-        ways["onnxruntime"] = _make_onnx_way(generator, variables, gray, expected)
+    ways: Ways = {side: lambda: jax.block_until_ready(ours(variables, placed))}
+    if side == "PyTorch":
+        expected = np.asarray(ours(variables, placed))
+        ways = _make_torch_ways(widths, gray, variables, device, expected)
+    elif side == "onnxruntime":
+        expected = np.asarray(ours(variables, placed))
+        ways = {side: _make_onnx_way(generator, variables, gray, expected)}
     return ways, ours.cost_analysis()["flops"]
 
 
@@ -78,8 +80,10 @@ def _make_onnx_way(
     model = jax2onnx.to_onnx(
         lambda gray: predict(generator, variables, gray), inputs=[gray.shape], model_name="unet"
     )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of shapes whose axes jax2onnx has reordered
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
 

@@ -8,13 +8,14 @@ with its gradient penalty) and its parts; inference: the generator with its conv
 then the loader, the start of the program and the memory of a step. In PyTorch the same networks run
 with the same parameters; losses are compared first. Ways to do one thing take turns of two calls,
 the second of which is timed, and a figure is the median of `--rounds`; ratios are time by PyTorch's
-(or onnxruntime's) best time, so that less than 1 is faster. In training each side has its own
-process; for inference all share one, which keeps freed memory as `colorjax colorize` does.
+(or onnxruntime's) best time, so that less than 1 is faster. Each side has its own process, in
+which colorjax manages its memory as train.py and `colorjax colorize` do.
 """
 
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -174,29 +175,35 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Row]:
     Ours and PyTorch's are at home in a process each, with the memory management of each: train.py's
     here, as it comes there.
     """
-    from timing import alternate
-
     [width], [batch] = arguments.widths, arguments.batch
     case = f"width {width}, batch {batch}, {arguments.size} px"
     flags = ["--widths", width, "--batch", batch, *common_flags(arguments)]
     with contextlib.ExitStack() as opened:
         mine = Side(__file__, "--side", OURS, *flags)
         sides = [opened.enter_context(mine)]
-        if importlib.util.find_spec("torch") is not None:
+        if is_installed("torch"):
             list(run_apart(__file__, "--side", "agreement", *flags))
             sides.append(opened.enter_context(Side(__file__, "--side", "PyTorch", *flags)))
         for part in TRAINING_PARTS:
-            ways = {
-                way: partial(side.run, f"{part}, {way}")
-                for side in sides
-                for way in side.told["ways"]
-            }
-            seconds = alternate(ways, arguments.rounds)
+            seconds = take_turns(sides, part, arguments.rounds)
             yield from make_rows(f"{part}, {case}", seconds)
             if part == "iteration":
                 rate = mine.told["operations"] / seconds[OURS] / 1e9
                 way = f"{OURS}, {mine.told['devices']} device(s)"
                 yield Row(f"arithmetic of an iteration, {case}", way, rate, "GFLOP/s")
+
+
+def take_turns(sides: list[Side], part: str, rounds: int) -> dict[str, float]:
+    """Return the median seconds that each way of each side takes for a part."""
+    from timing import alternate
+
+    ways = {way: partial(side.run, f"{part}, {way}") for side in sides for way in side.told["ways"]}
+    return alternate(ways, rounds)
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def serve_ours(arguments: argparse.Namespace) -> None:
@@ -286,21 +293,37 @@ def check_agreement(arguments: argparse.Namespace) -> None:
 
 
 def measure_inference(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Yield the times of the generator with its conversion of colours."""
+    """Yield the times of the generator with its conversion of colours, each side's in a process."""
+    names = [OURS]
+    names += ["PyTorch"] if is_installed("torch") else []
+    names += ["onnxruntime"] if arguments.device == "cpu" and is_installed("onnxruntime") else []
+    cases = [(1, 64)] if arguments.quick else [(1, 256), (1, 512), (8, 256)]
+    for width, (batch, size) in itertools.product(arguments.widths, cases):
+        flags = ["--device", arguments.device, "--widths", width, "--batch", batch, "--size", size]
+        with contextlib.ExitStack() as opened:
+            sides = [
+                opened.enter_context(Side(__file__, "--side", f"inference {name}", *flags))
+                for name in names
+            ]
+            seconds = take_turns(sides, "inference", arguments.rounds)
+        case = f"inference, width {width}, batch {batch}, {size} px"
+        yield from make_rows(case, seconds)
+        rate = sides[0].told["operations"] / seconds[OURS] / 1e9
+        yield Row(f"arithmetic of {case}", OURS, rate, "GFLOP/s")
+
+
+def serve_inference(name: str, arguments: argparse.Namespace) -> None:
+    """Be a side of `measure_inference`."""
     from inference import make_ways
-    from timing import alternate
 
     from colorjax.memory import keep_freed_memory
 
-    keep_freed_memory()  # as `colorjax colorize` does
-    cases = [(1, 64)] if arguments.quick else [(1, 256), (1, 512), (8, 256)]
-    for width in arguments.widths:
-        for batch, size in cases:
-            ways, operations = make_ways(width, batch, size, arguments.device)
-            case = f"inference, width {width}, batch {batch}, {size} px"
-            seconds = alternate(ways, arguments.rounds)
-            yield from make_rows(case, seconds)
-            yield Row(f"arithmetic of {case}", OURS, operations / seconds[OURS] / 1e9, "GFLOP/s")
+    if name == OURS:
+        keep_freed_memory()  # as `colorjax colorize` does
+    [width], [batch] = arguments.widths, arguments.batch
+    ways, operations = make_ways(name, width, batch, arguments.size, arguments.device)
+    told = {"ways": list(ways), "operations": operations}
+    serve(told, {f"inference, {way}": function for way, function in ways.items()})
 
 
 def measure_loader(arguments: argparse.Namespace) -> Iterator[Row]:
@@ -354,7 +377,7 @@ def measure_memory(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def run_memory_of(arguments: argparse.Namespace, way: str, width: int, batch: int) -> float | None:
     """Return the megabytes of a process of its own; None where PyTorch isn't installed."""
-    if way != OURS and importlib.util.find_spec("torch") is None:
+    if way != OURS and not is_installed("torch"):
         return None
     case = ["--widths", width, "--batch", batch, *common_flags(arguments)]
     [found] = run_apart(__file__, "--memory-of", way, *case)
@@ -450,6 +473,10 @@ SIDES: dict[str, Callable[[argparse.Namespace], None]] = {
     OURS: serve_ours,
     "PyTorch": serve_theirs,
     "agreement": check_agreement,
+    **{
+        f"inference {name}": partial(serve_inference, name)
+        for name in (OURS, "PyTorch", "onnxruntime")
+    },
 }
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "peak": measure_peaks,
