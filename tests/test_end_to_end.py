@@ -32,7 +32,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a run of `configs/wgan.py:tiny`, with one epoch as a GAN, and what it said."""
     folder = tmp_path_factory.mktemp("tiny")
     command = [sys.executable, "train.py", "--config", "configs/wgan.py:tiny"]
-    command += ["--config.phases.adversarial.epochs=1", "--workdir", str(folder / "run")]
+    command += ["--config.phases.pretraining.epochs=3", "--config.phases.adversarial.epochs=1"]
+    command += ["--workdir", str(folder / "run")]
     result = run(*command, f"--config.data.cache_dir={folder / 'cache'}")
     assert result.returncode == 0, result.stderr
     return folder / "run", result.stdout
@@ -42,9 +43,9 @@ def test_a_run_tells_and_leaves_what_a_user_looks_for(trained):
     workdir, output = trained
     cores = parallel.count_devices(parallel.count_cores(), batch_size=16)
     assert output.startswith(f"devices: {cores} x cpu" if jax.default_backend() == "cpu" else "dev")
-    for name in ("config.json", "metrics.jsonl", "plots/losses.png", "samples/epoch_0005.png"):
+    for name in ("config.json", "metrics.jsonl", "plots/losses.png", "samples/epoch_0004.png"):
         assert (workdir / name).is_file(), name
-    assert Image.open(workdir / "samples/epoch_0005.png").width == 7 * (64 + 4) + 4
+    assert Image.open(workdir / "samples/epoch_0004.png").width == 7 * (64 + 4) + 4
     assert "best validation PSNR" in output
 
 
