@@ -34,13 +34,13 @@ def make_ways(side: str, width: int, batch: int, size: int, device: str) -> tupl
     variables = jax.jit(generator.init, static_argnums=2)(jax.random.key(0), gray[:1], False)
     placed = jax.device_put(gray)
     ours = jax.jit(partial(predict, generator)).lower(variables, placed).compile()
-    ways: Ways = {side: lambda: jax.block_until_ready(ours(variables, placed))}
+    expected = np.asarray(ours(variables, placed))
     if side == "PyTorch":
-        expected = np.asarray(ours(variables, placed))
         ways = _make_torch_ways(widths, gray, variables, device, expected)
     elif side == "onnxruntime":
-        expected = np.asarray(ours(variables, placed))
         ways = {side: _make_onnx_way(generator, variables, gray, expected)}
+    else:
+        ways = {side: lambda: jax.block_until_ready(ours(variables, placed))}
     return ways, ours.cost_analysis()["flops"]
 
 

@@ -363,9 +363,8 @@ def wait_for_a_second_signal() -> None:
     """Save nothing more: the step never ends."""
     print("ready", file=sys.stderr, flush=True)
     while True:
-        time.sleep(
-            0.1
-        )  # Python looks for signals between calls: one long call could miss the first
+        # Python handles signals between calls: a long one could begin just after the first came.
+        time.sleep(0.1)
 
 
 def main(scenario: str, folder: Path) -> None:
