@@ -27,7 +27,7 @@ def make_prepare(data: ConfigDict, image_size: int) -> Prepare:
     """
 
     def prepare(images: jax.Array) -> jax.Array:
-        return augment.resize(color.to_rgb(_cut_middle(images, data.crop_size)), image_size)
+        return augment.resize(_cut_middle(images, data.crop_size), image_size)
 
     return prepare
 
@@ -51,7 +51,7 @@ def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
         images = augment.random_horizontal_flip(images, key, data.horizontal_flip)
         # Keys of their own, so that a run flips the same pictures with and without them.
         if data.zoom > 1:
-            rgb = color.to_rgb(_cut_middle(images, data.crop_size))
+            rgb = _cut_middle(images, data.crop_size)
             rgb = augment.random_zoom(rgb, jax.random.fold_in(key, 2), data.zoom, image_size)
         else:
             rgb = prepare(images)
@@ -63,10 +63,11 @@ def make_training_prepare(data: ConfigDict, image_size: int) -> TrainingPrepare:
 
 
 def _cut_middle(images: jax.Array, size: int) -> jax.Array:
+    """Return the pictures' middle squares as rgb; the whole pictures if the size is 0."""
     height, width = images.shape[1:3]
     if size > max(height, width):
         raise UserError(
             f"config.data.crop_size={size}: pictures are loaded at {height}x{width}, so give less, "
             "or a larger config.data.load_size."
         )
-    return augment.crop_or_pad(images, size) if size else images
+    return color.to_rgb(augment.crop_or_pad(images, size) if size else images)
