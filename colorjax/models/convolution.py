@@ -1,16 +1,16 @@
-"""Convolutions whose second derivatives are fast on a CPU.
+"""Convolutions whose first and second derivatives are fast on a CPU.
 
-A gradient penalty differentiates a critic twice. What XLA then makes of the kernel's gradient is a
-convolution with a window as large as the picture, which a CPU does many times slower than the first
-derivative. Here convolution, input gradient and kernel gradient are written as each other's
-derivatives, the kernel gradient as shifted copies and one matrix product, and a strided 4x4
-convolution as a 2x2 one over pixels folded into channels. Numbers and parameters are those of XLA's
-own convolution, which is right on GPUs and TPUs; the environment variable
-COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
+XLA takes a kernel's gradient as a convolution with a window as large as the picture, which a CPU
+does several times slower than the convolution itself, and many times slower where a gradient
+penalty differentiates a critic twice. Here convolution, input gradient and kernel gradient are
+written as each other's derivatives, the kernel gradient as moved copies and one matrix product, and
+a strided 4x4 convolution as a 2x2 one over pixels folded into channels.
+Numbers and parameters are those of XLA's own convolution, which is right on GPUs and TPUs; the
+environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,9 @@ from colorjax.models.layers import space_to_depth
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Pixels of a map from which the kernel's gradient is a product of shifts, where copies cost more
+# than the product; below that one of windows is faster.
+_LARGE = 256
 
 
 def convolve(
@@ -48,6 +51,15 @@ def convolve(
     if tuple(strides) == (1, 1):
         return _convolve(x, kernel, sides)
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+
+def convolution_for(train: bool) -> Callable[..., jax.Array]:
+    """Return what a generator's `flax.linen.Conv` takes for `conv_general_dilated`.
+
+    In training that is `convolve`, for the sake of its kernel gradient; at rest, where there is
+    none, XLA's own, which every exporter knows.
+    """
+    return convolve if train else jax.lax.conv_general_dilated
 
 
 def is_folded() -> bool:
@@ -101,15 +113,43 @@ def _kernel_gradient(
     x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
 ) -> jax.Array:
     """Return what `_convolve`'s gradient in the kernel is: (h, w, C, F), `size` being (h, w)."""
-    _, height, width, features = y.shape
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    if y.shape[1] * y.shape[2] < _LARGE:
+        return _multiply_windows(padded, y, size)
+    return _multiply_shifts(padded, y, size)
+
+
+def _multiply_windows(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Return the kernel's gradient as one product with every window of x as a row."""
+    _, height, width, features = y.shape
     copies = [
-        padded[:, row : row + height, column : column + width]
+        x[:, row : row + height, column : column + width]
         for row in range(size[0])
         for column in range(size[1])
     ]
-    columns = jnp.concatenate(copies, axis=-1).reshape(-1, len(copies) * x.shape[-1])
-    return (columns.T @ y.reshape(-1, features)).reshape(*size, x.shape[-1], features)
+    windows = jnp.concatenate(copies, axis=-1).reshape(-1, len(copies) * x.shape[-1])
+    return (windows.T @ y.reshape(-1, features)).reshape(*size, x.shape[-1], features)
+
+
+def _multiply_shifts(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Return the kernel's gradient as one product of x moved sideways and y moved down.
+
+    Both are laid out as rows of one long list, y with zeros to be as large as x, so that a move is
+    another place to begin. For 3x3 that takes 3 + 3 copies, where windows take 9, and a product
+    whose sides are both three times as long.
+    """
+    batch, height, width, channels = x.shape
+    features = y.shape[-1]
+    rows = batch * height * width
+    grown = jnp.pad(y, ((0, 0), (0, size[0] - 1), (0, size[1] - 1), (0, 0)))
+    before = (size[0] - 1) * width
+    x = jnp.pad(x.reshape(rows, channels), ((0, size[1] - 1), (0, 0)))
+    y = jnp.pad(grown.reshape(rows, features), ((before, 0), (0, 0)))
+    sideways = jnp.concatenate([x[column : column + rows] for column in range(size[1])], axis=-1)
+    starts = [before - row * width for row in range(size[0])]
+    down = jnp.concatenate([y[start : start + rows] for start in starts], axis=-1)
+    product = sideways.T @ down
+    return product.reshape(size[1], channels, size[0], features).transpose(2, 0, 1, 3)
 
 
 _convolve.defvjp(

@@ -1,4 +1,4 @@
-"""The house's own generator: a U-Net of residual blocks that works at half the resolution."""
+"""The house's own generator: a U-Net of residual blocks that works at a lower resolution."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax.errors import UserError
+from colorjax.models.convolution import convolution_for
 from colorjax.models.layers import UpConv2x2, batch_norm, space_to_depth, upsample_bilinear
 
 
@@ -26,9 +28,14 @@ class ResidualBlock(nn.Module):
         residual = x
         for _ in range(2):
             residual = nn.relu(_norm(self.norm, residual.shape[-1], train, self.dtype)(residual))
-            residual = nn.Conv(x.shape[-1], (3, 3), padding=1, use_bias=False, dtype=self.dtype)(
-                residual
-            )
+            residual = nn.Conv(
+                x.shape[-1],
+                (3, 3),
+                padding=1,
+                use_bias=False,
+                dtype=self.dtype,
+                conv_general_dilated=convolution_for(train),
+            )(residual)
         return x + residual
 
 
@@ -73,12 +80,13 @@ class SelfAttention(nn.Module):
 class ResidualUNet(nn.Module):
     """Encoder and decoder of residual blocks, with added skips and a view of the whole picture.
 
-    Colour is coarse beside lightness, so the first layer folds 2x2 pixels into channels, all the
-    work is done at half the resolution, and the prediction is enlarged bilinearly: a quarter of
-    the arithmetic.
+    Colour is coarse beside lightness, so the stem folds 2x2 or 4x4 pixels into channels, all the
+    work is done at a half or a quarter of the resolution, and the prediction is enlarged
+    bilinearly: a quarter or a sixteenth of the arithmetic.
 
     Attributes:
-      widths: channels of the stages, at 1/2, 1/4, 1/8, ... of the input's size.
+      stem_stride: 2 or 4, the input's pixels to one of the first stage, along either side.
+      widths: channels of the stages, each at half the size of the one before.
       blocks: residual blocks of each encoder stage; the decoder has one a stage.
       norm: batch or group.
       context: whether the last stage is scaled and shifted by the mean over the picture.
@@ -91,6 +99,7 @@ class ResidualUNet(nn.Module):
       dtype: of the arithmetic; parameters stay float32.
     """
 
+    stem_stride: int = 2
     widths: tuple[int, ...] = (48, 96, 192, 384)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     norm: str = "batch"
@@ -104,7 +113,7 @@ class ResidualUNet(nn.Module):
     @property
     def stride(self) -> int:
         """Height and width of an input are multiples of this."""
-        return 2 ** len(self.widths)
+        return self.stem_stride * 2 ** (len(self.widths) - 1)
 
     @nn.compact
     def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
@@ -117,8 +126,7 @@ class ResidualUNet(nn.Module):
         Returns:
           (B, H, W, output_channels) float32, linear (no tanh).
         """
-        x = space_to_depth(network_input.astype(self.dtype))
-        x = nn.Conv(self.widths[0], (3, 3), padding=1, dtype=self.dtype)(x)
+        x = self._stem(network_input.astype(self.dtype))
         skips = []
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True)):
             if stage:
@@ -137,7 +145,19 @@ class ResidualUNet(nn.Module):
             x = ResidualBlock(self.norm, self.dtype)(x, train)
         x = nn.relu(_norm(self.norm, x.shape[-1], train, self.dtype)(x))
         x = nn.Conv(self.output_channels, (3, 3), padding=1, dtype=jnp.float32)(x)
-        return upsample_bilinear(x if train else x * self.saturation)
+        x = x if train else x * self.saturation
+        for _ in range(self.stem_stride // 2):
+            x = upsample_bilinear(x)
+        return x
+
+    def _stem(self, x: jax.Array) -> jax.Array:
+        """Map (B, H, W, C) to (B, H / stem_stride, W / stem_stride, widths[0])."""
+        if self.stem_stride == 2:
+            return nn.Conv(self.widths[0], (3, 3), padding=1, dtype=self.dtype)(space_to_depth(x))
+        if self.stem_stride != 4:
+            raise UserError(f"config.generator.stem_stride={self.stem_stride}: give 2 or 4.")
+        x = nn.Conv(self.widths[0] // 2, (3, 3), padding=1, dtype=self.dtype)(space_to_depth(x))
+        return nn.Conv(self.widths[0], (1, 1), dtype=self.dtype)(space_to_depth(nn.relu(x)))
 
 
 def _norm(name: str, channels: int, train: bool, dtype: Any) -> Any:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax.models.convolution import convolution_for
 from colorjax.models.layers import UpConv2x2, batch_norm, max_pool_2x2
 
 
@@ -19,7 +20,14 @@ class DoubleConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, C) to (B, H, W, features)."""
         for _ in range(2):
-            x = nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=self.dtype)(x)
+            x = nn.Conv(
+                self.features,
+                (3, 3),
+                padding=1,
+                use_bias=False,
+                dtype=self.dtype,
+                conv_general_dilated=convolution_for(train),
+            )(x)
             x = nn.relu(batch_norm(train, self.dtype)(x))
         return x
 

@@ -15,6 +15,9 @@ CASES = {
     "same": ((3, 3), (1, 1), ((1, 1), (1, 1)), (5, 6)),
     "smaller": ((4, 4), (1, 1), ((1, 1), (1, 1)), (5, 6)),
     "valid": ((4, 4), (1, 1), "VALID", (4, 5)),
+    "large": ((3, 3), (1, 1), ((1, 1), (1, 1)), (16, 17)),
+    "large, uneven": ((3, 2), (1, 1), ((2, 0), (0, 1)), (17, 16)),
+    "large, valid": ((4, 4), (1, 1), "VALID", (20, 19)),
 }
 
 
@@ -71,3 +74,26 @@ def test_the_switch_changes_the_program_and_nothing_else(monkeypatch):
         results.append(gradient(variables["params"]))
     assert programs[0] != programs[1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
+
+
+@pytest.mark.parametrize("name", ["unet", "residual_unet"])
+def test_generators_learn_alike_with_the_switch_on_and_off(name, monkeypatch):
+    options = {"unet": {}, "residual_unet": {"blocks": (1, 1)}}
+    generator = models.create_generator(
+        {"name": name, "widths": (4, 8), **options[name]}, 2, "float32"
+    )
+    gray = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
+    results, programs = [], []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("COLORJAX_FOLDED_CONVOLUTIONS", switch)
+        variables = generator.init(jax.random.key(0), gray, False)
+
+        def loss(params, variables=variables):
+            variables = {**variables, "params": params}
+            return jnp.mean(generator.apply(variables, gray, True, mutable=["batch_stats"])[0] ** 2)
+
+        gradient = jax.jit(jax.grad(loss))
+        programs.append(gradient.lower(variables["params"]).as_text())
+        results.append(gradient(variables["params"]))
+    assert programs[0] != programs[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *results)

@@ -180,6 +180,29 @@ def test_residual_unet_sees_the_whole_picture():
     assert corners[1] == 0
 
 
+@pytest.mark.parametrize("stem_stride", [2, 4])
+def test_residual_unet_works_at_the_resolution_of_its_stem(stem_stride):
+    network, network_input = create("residual_unet", stem_stride=stem_stride)
+    assert network.stride == 2 * stem_stride
+    widest = []
+
+    def watch(call, args, kwargs, context):
+        if isinstance(context.module, nn.BatchNorm):
+            widest.append(args[0].shape[1])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        variables = network.init(jax.random.key(0), network_input, False)
+    assert max(widest) == network_input.shape[1] // stem_stride
+    assert predict(network, variables, network_input).shape == (*network_input.shape[:3], 2)
+
+
+def test_residual_unet_knows_two_stems():
+    network, network_input = create("residual_unet", stem_stride=3)
+    with pytest.raises(UserError, match="stem_stride=3: give 2 or 4"):
+        init(network, network_input)
+
+
 def test_residual_unet_takes_group_norm():
     network, network_input = create("residual_unet", norm="group")
     variables = init(network, network_input)
