@@ -219,15 +219,15 @@ def restore_item(folder: Path, item: str, abstract: Any) -> Any:
 
 
 def save_model(folder: Path, generator: Any) -> None:
-    """Write the item `generator` and its checksums into an empty folder.
+    """Write the item `generator` and its checksums into a folder that holds neither.
 
     Args:
-      folder: of the model.
+      folder: of the model; what else lies there is left alone.
       generator: its variables; read back as float32 whatever floats they are saved as.
     """
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / "generator").absolute(), generator)
-    write_checksums(folder)
+    write_checksums(folder, "generator")
 
 
 def restore_state(folder: Path, abstract_state: Any) -> Any:
@@ -272,9 +272,16 @@ def with_sharding(tree: Any, sharding: Any) -> Any:
     )
 
 
-def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of each file of a step's folder beside them."""
-    sums = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+def write_checksums(folder: Path, item: str = "*") -> None:
+    """Write the SHA-256 of each file of a step's folder beside them.
+
+    Args:
+      folder: the step's.
+      item: whose files; by default all items'.
+    """
+    # Orbax still writes to the files beside the items.
+    files = sorted(path for path in folder.glob(f"{item}/**/*") if path.is_file())
+    sums = {str(path.relative_to(folder)): _sha256(path) for path in files}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
 
 
@@ -440,11 +447,6 @@ def _check_size(path: Path, found: Any, expected: Any) -> None:
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     flat = traverse_util.flatten_dict(tree, sep="/")
     return {name: tuple(leaf.shape) for name, leaf in flat.items() if leaf is not None}
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return the files of a step's items; Orbax still writes to those beside the items."""
-    return sorted(path for path in folder.glob("*/**/*") if path.is_file())
 
 
 def _sha256(path: Path) -> str:

@@ -92,6 +92,14 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def nothing_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of colorjax that comes without models."""
+    from colorjax.colorize import shipped
+
+    monkeypatch.setattr(shipped, "PLACES", ())
+
+
 def save_picture(path: str, height: int = 12, width: int = 20, seed: int = 0) -> None:
     """Write a picture of random colours that sRGB can show at any hue."""
     pixels = np.random.default_rng(seed).integers(80, 170, (height, width, 3), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """A shipped model colours as its run does, within what float16 keeps."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,28 +13,48 @@ from tools.ship import ship
 
 
 def test_a_shipped_model_colours_as_its_run(model_folder: Path, tmp_path: Path) -> None:
-    ship(f"{model_folder}@2", tmp_path / "flowers")
+    folder = tmp_path / "flowers"
+    ship(f"{model_folder}@2", folder)
     image = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
     shipped, run = (
-        Colorizer.load(name).predict_ab(image)
-        for name in (tmp_path / "flowers", f"{model_folder}@2")
+        Colorizer.load(name).predict_ab(image) for name in (folder, f"{model_folder}@2")
     )
     np.testing.assert_allclose(shipped, run, atol=0.2)
-    assert sorted(path.name for path in (tmp_path / "flowers").iterdir()) == [
-        "checksums.json",
-        "config.json",
-        "generator",
-    ]
-    with pytest.raises(UserError, match="not empty"):
-        ship(str(model_folder), tmp_path / "flowers")
+    assert names_in(folder) == ["checksums.json", "config.json", "generator"]
+    with pytest.raises(UserError, match=r"remove config\.json, checksums\.json, gen"):
+        ship(str(model_folder), folder)
 
 
-def test_the_config_tells_nothing_of_the_machine(model_folder: Path, tmp_path: Path) -> None:
+def test_what_else_lies_in_the_folder_is_no_part_of_the_model(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("LICENSE", "README.md", "pictures/roses.jpg"):
+        (tmp_path / name).write_text(name)
+    ship(str(model_folder), tmp_path)
+    sums = json.loads((tmp_path / "checksums.json").read_text())
+    assert {name.split("/")[0] for name in sums} == {"generator"}
+    (tmp_path / "pictures/roses.jpg").write_text("others")
+    Colorizer.load(tmp_path)
+    assert (tmp_path / "LICENSE").read_text() == "LICENSE"
+
+
+def test_the_config_is_that_of_any_machine(model_folder: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(model_folder, tmp_path / "run"))
     config = configuration.read_config(run)
     config.data.source, config.data.cache_dir = "folder:/home/someone/flowers", "/home/someone/x"
+    config.data.validation_source = "folder:/home/someone/roses"
     config.init_from = "/home/someone/run"
+    config.pretrained = "/home/someone/resnet18.npz"
+    config.dtype = "bfloat16"
     configuration.save_config(config, run)
     ship(f"{run}@1", tmp_path / "model")
     assert "someone" not in (tmp_path / "model/config.json").read_text()
-    assert configuration.read_config(tmp_path / "model").data.source == "folder:flowers"
+    shipped = configuration.read_config(tmp_path / "model")
+    assert shipped.data.source == "folder:flowers"
+    assert shipped.data.validation_source == "folder:roses"
+    assert shipped.dtype == "float32"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -2,9 +2,10 @@
 
     python tools/ship.py checkpoints/colorjax checkpoints/flowers
 
-The folder holds `config.json` and the item `generator`, and can be copied, renamed and shared. The
-weights are stored in float16 and computed with in float32; what only this machine knows, such as
-where the photos lie, is taken out of the config.
+The folder holds `config.json`, `checksums.json` and the item `generator`, and can be copied,
+renamed and shared. `LICENSE` and `README.md`, the model's card, are written there by hand, before
+or after. The weights are stored in float16 and computed with in float32; what only this machine
+knows, such as where the photos lie, is taken out of the config.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from colorjax.colorize.model import find_model, read_variables
 from colorjax.errors import UserError
 from colorjax.models import create_networks, generator_shapes
 
+_MODEL = (configuration.CONFIG_FILE, checkpoint.CHECKSUMS, "generator")
+_PAPERS = ("LICENSE", "README.md")
 _LOCAL = ("cache_dir", "tfds_dir", "manual_dir")
 
 
@@ -27,7 +30,7 @@ def main() -> int:
     """Ship what the command line names and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a run's folder, or DIR@STEP")
-    parser.add_argument("folder", type=Path, help="of the model; must not exist, or be empty")
+    parser.add_argument("folder", type=Path, help="of the model; must not hold one")
     arguments = parser.parse_args()
     try:
         ship(arguments.run, arguments.folder)
@@ -35,19 +38,26 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     size = sum(file.stat().st_size for file in arguments.folder.rglob("*") if file.is_file())
-    print(f"{arguments.folder}: {size / 1e6:.1f} MB")
+    missing = [name for name in _PAPERS if not (arguments.folder / name).is_file()]
+    still = f"; it still needs {' and '.join(missing)}" if missing else ""
+    print(f"{arguments.folder}: {size / 1e6:.1f} MB{still}")
     return 0
 
 
 def ship(run: str, folder: Path) -> None:
-    """Write the model of a run into a folder.
+    """Write the model of a run into a folder, and leave alone what else lies there.
+
+    Args:
+      run: its folder, or DIR@STEP.
+      folder: of the model; need not exist.
 
     Raises:
-      UserError: if there is no such run, the folder is not empty, or a weight is too large for
+      UserError: if there is no such run, the folder holds a model, or a weight is too large for
         float16.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty: name a new folder.")
+    held = [name for name in _MODEL if (folder / name).exists()]
+    if held:
+        raise UserError(f"{folder} holds a model: remove {', '.join(held)} there first.")
     files = find_model(run)
     networks = create_networks(files.config)
     mesh = parallel.create_mesh()
@@ -57,16 +67,18 @@ def ship(run: str, folder: Path) -> None:
         raise UserError(f"{run} has weights that are too large for float16: it can't be shipped.")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save_model(folder, halved)
-    configuration.save_config(_without_places(files.config), folder)
+    configuration.save_config(_make_config(files.config), folder)
 
 
-def _without_places(config: ConfigDict) -> ConfigDict:
-    """Return a config without what only the machine of its training knows."""
+def _make_config(config: ConfigDict) -> ConfigDict:
+    """Return a run's config as one that fits any machine, without what only its own one knows."""
     config = config.copy_and_resolve_references()
-    kind, colon, place = config.data.source.partition(":")
-    if kind == "folder":
-        config.data.source = f"{kind}{colon}{Path(place).name}"
-    config.init_from = ""
+    config.dtype = "float32"
+    for field in ("source", "validation_source"):
+        kind, colon, place = config.data.get(field, "").partition(":")
+        if kind == "folder":
+            config.data[field] = f"{kind}{colon}{Path(place).name}"
+    config.init_from = config.pretrained = ""
     for field in _LOCAL:
         config.data[field] = ""
     return config

@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="IMAGE|FOLDER|GLOB|URL|VIDEO", help="what to colour"
     )
-    parser.add_argument("--model", help="a folder, DIR@STEP, a listed name, or hf://OWNER/NAME")
+    parser.add_argument(
+        "--model",
+        help="a folder, DIR@STEP, a listed name, or hf://OWNER/NAME; default: flowers, as shipped",
+    )
     parser.add_argument(
         "--output", default="colorized", metavar="DIR|URL", help="default: colorized"
     )

@@ -10,7 +10,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{__doc__} It takes and gives float32 pictures, RGB in [0, 1], and holds the weights and "
         "the conversion of colours; docs/export.md shows how to load it."
     )
-    parser.add_argument("--model", help="a folder, DIR@STEP, a listed name or hf://OWNER/NAME")
+    parser.add_argument(
+        "--model",
+        help="a folder, DIR@STEP, a listed name or hf://OWNER/NAME; default: flowers, as shipped",
+    )
     parser.add_argument(
         "--format",
         choices=("stablehlo", "onnx"),

@@ -1,7 +1,6 @@
 """Models on disk: found by name, checked, and read whole or not at all."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, parallel
-from colorjax.colorize import hub
+from colorjax.colorize import hub, shipped
 from colorjax.errors import UserError
 
 RUNS = Path("checkpoints")  # where train.py puts runs unless told otherwise
@@ -33,22 +32,37 @@ def find_model(name: str | os.PathLike[str] | None) -> ModelFiles:
     """Return the files of the model of that name.
 
     Args:
-      name: a run's or a model's folder, `DIR@STEP`, the name of a run under ./checkpoints, or
-        `hf://OWNER/NAME[@REVISION]`, on the Hugging Face hub or in its cache; None for the model
-        that colorjax ships.
+      name: a run's or a model's folder, `DIR@STEP`, the name of a run under ./checkpoints or of a
+        model that comes with colorjax, or `hf://OWNER/NAME[@REVISION]`, on the Hugging Face hub or
+        in its cache; None for the model that colorjax ships.
 
     Raises:
       UserError: if there is no such model.
     """
-    if name is None:
-        raise UserError(
-            "No model is shipped with colorjax yet: name one (--model DIR), such as "
-            "checkpoints/wgan, which train.py makes."
-        )
-    name = os.fspath(name)
-    folder, step = (hub.fetch_model(name), None) if hub.is_hub_name(name) else _parse(name)
+    folder, step = _find_default() if name is None else _find_named(os.fspath(name))
     config = configuration.read_config(folder)
     return ModelFiles(config, checkpoint.find_step(folder, step))
+
+
+def list_shipped() -> list[str]:
+    """Return the names by which models that come with colorjax are found, the default first.
+
+    A run or model of such a name in the working folder or under ./checkpoints goes before.
+    """
+    folders = {name: shipped.find_shipped(name) for name in shipped.NAMES}
+    return [
+        name
+        for name, folder in folders.items()
+        if folder is not None and _find_named(name)[0].resolve() == folder
+    ]
+
+
+def list_names() -> list[str]:
+    """Return the names of all models that come with colorjax, and of the runs under ./checkpoints.
+
+    Each stands there once, and the default first.
+    """
+    return list(dict.fromkeys([*list_shipped(), *list_runs()]))
 
 
 def list_runs(root: Path = RUNS) -> dict[str, list[str]]:
@@ -83,26 +97,34 @@ def read_variables(files: ModelFiles, item: str, shapes: Any, mesh: Mesh) -> Any
     return checkpoint.restore_item(files.folder, item, abstract)
 
 
-def _parse(name: str) -> tuple[Path, int | None]:
-    """Return folder and step, the name looked up in the working folder, then under ./checkpoints.
+def _find_default() -> tuple[Path, None]:
+    folder = shipped.find_shipped(shipped.DEFAULT)
+    if folder is None:
+        raise shipped.missing_default()
+    return folder, None
 
-    A run's name is not looked up for a path that is there, so that paths mean what they say.
+
+def _find_named(name: str) -> tuple[Path, int | None]:
+    """Return folder and step of a model that is named.
+
+    The name is looked up in the working folder, then under ./checkpoints, then among the models
+    that come with colorjax. A path that is there means what it says and is looked up no further,
+    unless it bears a shipped model's name and is no model, such as a folder of photos of flowers.
     """
-    candidates: list[Callable[[], tuple[Path, int | None]]] = [
-        lambda: checkpoint.parse_model_name(name),
-        lambda: checkpoint.parse_model_name(str(RUNS / name)),
-    ]
-    for candidate in candidates:
+    if hub.is_hub_name(name):
+        return hub.fetch_model(name), None
+    for path in (name, str(RUNS / name)):
         try:
-            return candidate()
+            folder, step = checkpoint.parse_model_name(path)
         except UserError:
             continue
-    if Path(name).exists():
+        if name not in shipped.NAMES or (folder / configuration.CONFIG_FILE).is_file():
+            return folder, step
+    if (ours := shipped.find_shipped(name)) is not None:
+        return ours, None
+    if Path(name).is_file():
         raise UserError(f"{name} is a file: name a run's or a model's folder.")
-    raise UserError(
-        f"There is no model {name!r}: name a run's or a model's folder, or one that "
-        "`colorjax models` lists."
-    )
+    raise shipped.missing_model(name)
 
 
 def _is_step(path: Path) -> bool:

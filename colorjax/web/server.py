@@ -42,7 +42,7 @@ def serve(models: Sequence[str] | None, host: str, port: int, limits: Mapping[st
     """Serve the page and the API until Ctrl-C or SIGTERM.
 
     Args:
-      models: to choose from, see `Colorizer.load`; None for all under ./checkpoints.
+      models: to choose from, see `Colorizer.load`; None for all that `colorjax models` lists.
       host: address or name to listen at.
       port: 0 for any that is free.
       limits: the fields of `service.Limits`.
@@ -53,13 +53,13 @@ def serve(models: Sequence[str] | None, host: str, port: int, limits: Mapping[st
     Raises:
       UserError: if there is no such model, a limit is out of range or the port is taken.
     """
-    from colorjax.colorize.model import list_runs
+    from colorjax.colorize.model import list_names
     from colorjax.compilation import keep_compiled_programs
     from colorjax.web.service import Limits, Service
 
     checked = Limits(**_check_limits(limits))
     # Before what takes time, so that what is wrong is told at once.
-    service = Service(models or list(list_runs()) or [None], checked)
+    service = Service(models or list_names() or [None], checked)
     keep_compiled_programs()
     with _bind(host, port) as listener, _temporary_folder() as folder:
         service.load()

@@ -178,6 +178,7 @@ def test_an_input_is_never_written_over(
 )
 def test_misuse_is_one_sentence_and_writes_nothing(
     work: Path,
+    nothing_shipped: None,
     model_folder: Path,
     arguments: list[str],
     message: str,
@@ -195,7 +196,7 @@ def test_misuse_is_one_sentence_and_writes_nothing(
 
 
 def test_verbose_shows_the_traceback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert colorize("a.png", "--verbose") == 2
+    assert colorize("a.png", "--model", "nowhere", "--verbose") == 2
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -212,7 +213,7 @@ def test_a_damaged_model_is_an_error(
 
 
 def test_models_are_listed_and_may_be_named(
-    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    work: Path, nothing_shipped: None, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models"]) == 0
     assert "no model" in capsys.readouterr().out

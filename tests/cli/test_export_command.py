@@ -60,7 +60,11 @@ def test_a_file_is_written_over_only_when_asked(
     ],
 )
 def test_wrong_calls_write_nothing(
-    arguments: list[str], message: str, work: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    work: Path,
+    nothing_shipped: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("file").write_text("no model")
     assert export(*arguments) == 2

@@ -237,7 +237,7 @@ def test_weights_that_are_not_finite_are_refused(model_folder: Path) -> None:
         broken.colorize(draw(4, 4))
 
 
-def test_models_that_are_none(model_folder: Path, tmp_path: Path) -> None:
+def test_models_that_are_none(model_folder: Path, tmp_path: Path, nothing_shipped: None) -> None:
     (tmp_path / "file").write_text("text")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/config.json").write_text(json.dumps({"hidden_size": 768}))

@@ -294,6 +294,7 @@ def test_wrong_calls(
     words: str,
     model_folder: Path,
     work: Path,
+    nothing_shipped: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     named = [str(model_folder) if word == "MODEL" else word for word in arguments]
