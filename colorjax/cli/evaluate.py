@@ -253,7 +253,7 @@ def _identify_set(config: "ConfigDict", source: str | None, split: str, size: in
     from colorjax.cli.sources import name_source
 
     name = name_source(config, source, split)
-    fields = ["cache_dir", "tfds_dir", "manual_dir"]
+    fields = ["tfds_dir", "manual_dir"]
     fields += ["garden_images"] if name == "garden" else []
     fields += ["tfds_split"] if name == config.data.source else []
     fields += ["split_rule", "split_fractions", "split_seed"] if split != "all" else []

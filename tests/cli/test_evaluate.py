@@ -193,7 +193,7 @@ def copy_at_size(model: Path, name: str, size: int) -> None:
     copy = Path(shutil.copytree(model, name))
     shutil.rmtree(copy / "best/2/critic")
     config = configuration.read_config(copy)
-    config.image_size = size
+    config.image_size, config.data.cache_dir = size, "elsewhere"
     configuration.save_config(config, copy)
 
 
