@@ -184,6 +184,9 @@ class Codec(Protocol):
     def input_from_lightness(self, lightness: jax.Array) -> jax.Array:
         """Return the network's input for a lightness, (..., H, W, 1) in 0..100."""
 
+    def target_from_lab(self, lab: jax.Array) -> jax.Array:
+        """Return the target for a picture, (..., H, W, 3) in CIE units."""
+
 
 @dataclass(frozen=True)
 class LabCodec:
@@ -202,7 +205,7 @@ class LabCodec:
     def encode(self, rgb: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return gray (..., 1) and ab (..., 2), both normalised."""
         lab = rgb_to_lab(rgb)
-        return self.input_from_lightness(lab[..., :1]), lab[..., 1:] / self.ab_scale
+        return self.input_from_lightness(lab[..., :1]), self.target_from_lab(lab)
 
     def decode(self, network_input: jax.Array, prediction: jax.Array) -> jax.Array:
         """Join the input's lightness with the predicted ab; rgb (..., 3) in [0, 1]."""
@@ -224,6 +227,10 @@ class LabCodec:
         """Return gray (..., 1), the normalised lightness."""
         lightness = jnp.asarray(lightness, jnp.float32)
         return lightness / self.lightness_scale - self.lightness_shift
+
+    def target_from_lab(self, lab: jax.Array) -> jax.Array:
+        """Return ab (..., 2), normalised."""
+        return jnp.asarray(lab, jnp.float32)[..., 1:] / self.ab_scale
 
 
 @dataclass(frozen=True)
@@ -257,6 +264,10 @@ class RGBCodec:
     def input_from_lightness(self, lightness: jax.Array) -> jax.Array:
         """Return the neutral gray of that lightness, (..., 3) with equal channels."""
         return gray_from_lightness(lightness)
+
+    def target_from_lab(self, lab: jax.Array) -> jax.Array:
+        """Return the picture in [0, 1], (..., 3)."""
+        return lab_to_rgb(lab)
 
 
 CODECS: dict[str, Codec] = {

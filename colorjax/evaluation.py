@@ -4,7 +4,8 @@ The training loop and `colorjax evaluate` both use this file, so that their figu
 Protocol: pictures squashed bicubically to the training size, RGB in [0, 1], means over pictures;
 the true pictures take the same round trip through Lab as the predicted ones. A recipe that cuts
 its pictures (`data.load_size`, `data.crop_size`) is measured so on its validation split while it
-trains; `colorjax evaluate` shows every model whole pictures.
+trains; `colorjax evaluate` shows every model whole pictures, and with `--size` measures all of them
+at one size (`Resizing`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ from colorjax.data import Prepare
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # this process's uint8 images, and their mask
 # Of an objective: (critic_fn, real, fake, key) to values, one a picture.
 CriticMetrics = Callable[..., dict[str, jax.Array]]
+Triple = tuple[jax.Array, jax.Array, jax.Array]  # a network's input, the target, the prediction
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,25 @@ class Judge:
 
     critic: nn.Module
     metrics: CriticMetrics
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """How a network is measured on pictures of another size than it sees.
+
+    The network sees the pictures resampled bicubically, antialiased where they shrink. Of what it
+    predicts, ab alone is brought back to the pictures' size and joined with their own lightness,
+    also where the network predicts a lightness; its critic judges what it has predicted, at the
+    size of both.
+
+    Attributes:
+      seen_size: the side S of the squares that the network sees, in pixels.
+      resize_ab: takes predicted ab (B, S, S, 2), in CIE units, and the pictures (B, N, N, 3) in
+        [0, 1]; returns ab (B, N, N, 2).
+    """
+
+    seen_size: int
+    resize_ab: Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Evaluator:
@@ -44,6 +65,7 @@ class Evaluator:
       mesh: of the devices to use.
       judge: the critic, where its losses are wanted.
       prepare: makes pictures what the network is shown; see `data.make_prepare`.
+      resizing: where the figures are taken at another size than the network sees.
     """
 
     def __init__(
@@ -53,9 +75,10 @@ class Evaluator:
         mesh: Mesh,
         judge: Judge | None = None,
         prepare: Prepare = color.to_rgb,
+        resizing: Resizing | None = None,
     ) -> None:
         self._mesh = mesh
-        predict = _make_predict(codec, generator, prepare)
+        predict = _make_predict(codec, generator, prepare, resizing)
         self._measure = parallel.map_evaluation(_make_measure(codec, predict, judge), mesh)
         self._colorize = parallel.map_evaluation(_make_colorize(predict), mesh)
 
@@ -144,22 +167,41 @@ def gray_images(images: np.ndarray) -> np.ndarray:
     return np.asarray(color.to_image(_gray(color.to_rgb(images))))
 
 
-def _make_predict(codec: Codec, generator: nn.Module, prepare: Prepare) -> Callable[..., Any]:
+def _make_predict(
+    codec: Codec, generator: nn.Module, prepare: Prepare, resizing: Resizing | None
+) -> Callable[..., Any]:
     def predict(variables: Any, images: jax.Array) -> Any:
-        """Return the true RGB, (input, target), the prediction, and the predicted RGB."""
+        """Return the true RGB, what the network saw, what is shown, and the predicted RGB."""
         rgb = prepare(images)
-        example = codec.encode(rgb)
-        prediction = models.predict(generator, variables, example[0])
-        return _round_trip(rgb), example, prediction, codec.decode(example[0], prediction)
+        network_input, target = codec.encode(
+            rgb if resizing is None else _resize(rgb, resizing.seen_size)
+        )
+        prediction = models.predict(generator, variables, network_input)
+        seen = shown = (network_input, target, prediction)
+        if resizing is not None:
+            shown = _show(codec, seen, rgb, resizing)
+        return _round_trip(rgb), seen, shown, codec.decode(shown[0], shown[2])
 
     return predict
+
+
+def _resize(rgb: jax.Array, size: int) -> jax.Array:
+    shape = (len(rgb), size, size, 3)
+    return jnp.clip(jax.image.resize(rgb, shape, "cubic", antialias=True), 0.0, 1.0)
+
+
+def _show(codec: Codec, seen: Triple, rgb: jax.Array, resizing: Resizing) -> Triple:
+    """Return what a network of the pictures' own size would have to predict for the same ab."""
+    ab = resizing.resize_ab(codec.predicted_ab(seen[0], seen[2]), rgb)
+    lightness = color.rgb_to_lab(rgb)[..., :1]
+    return *codec.encode(rgb), codec.target_from_lab(jnp.concatenate([lightness, ab], axis=-1))
 
 
 def _make_measure(
     codec: Codec, predict: Callable[..., Any], judge: Judge | None
 ) -> Callable[..., Any]:
     def measure(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        true, example, prediction, predicted = predict(variables["generator"], images)
+        true, seen, shown, predicted = predict(variables["generator"], images)
         values = {
             "psnr": _finite_psnr(predicted, true),
             "psnr_lab": metrics.psnr_lab(predicted, true),
@@ -167,14 +209,15 @@ def _make_measure(
             "ciede2000": metrics.ciede2000(predicted, true),
             "colorfulness": metrics.colorfulness(predicted),
             "colorfulness_abs": metrics.colorfulness_abs(predicted),
-            "l1": jnp.mean(jnp.abs(prediction - example[1]), axis=(1, 2, 3)),
+            "l1": jnp.mean(jnp.abs(shown[2] - shown[1]), axis=(1, 2, 3)),
         }
         if judge is not None:
             # The same points between real and fake every time, so that epochs can be compared.
             key = jax.random.key(0)
             critic_fn = partial(models.predict, judge.critic, variables["critic"])
-            real = codec.critic_image(*example)
-            fake = codec.critic_image(example[0], prediction)
+            network_input, target, prediction = seen
+            real = codec.critic_image(network_input, target)
+            fake = codec.critic_image(network_input, prediction)
             values |= judge.metrics(critic_fn, real, fake, key)
         return values
 

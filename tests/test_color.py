@@ -141,6 +141,7 @@ def test_codec_shapes_and_way_back(name: str, pictures: jax.Array) -> None:
     np.testing.assert_allclose(codec.decode(network_input, target), pictures, atol=1e-4)
     lab = rgb2lab(np.asarray(pictures, np.float64))
     np.testing.assert_allclose(codec.predicted_ab(network_input, target), lab[..., 1:], atol=1e-3)
+    np.testing.assert_allclose(codec.target_from_lab(lab), target, atol=1e-4)
     from_lightness = codec.input_from_lightness(lab[..., :1])
     np.testing.assert_allclose(from_lightness, network_input, atol=1e-5)
 

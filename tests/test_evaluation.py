@@ -1,9 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from skimage.color import rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
 from colorjax import color, data, evaluation, models, parallel
+from colorjax.colorize.upsampling import resize_guided
 from colorjax.errors import UserError
 from configs import common
 
@@ -55,6 +57,23 @@ def test_coloured_pictures_are_those_that_are_measured(evaluator, images):
     psnr = np.mean([peak_signal_noise_ratio(true, guess) for true, guess in pairs])
     measured = measure.evaluate(variables, make_batches(images, 7), {})["psnr"]
     np.testing.assert_allclose(psnr, measured, atol=0.05)  # uint8 rounds
+
+
+def test_a_network_of_rgb_gives_its_colour_alone_at_another_size(images):
+    codec = color.get_codec("rgb")
+    generator = models.UNet(widths=(4, 8), output_channels=3)
+    variables = generator.init(jax.random.key(0), np.zeros((1, 8, 8, 3)), False)
+    resizing = evaluation.Resizing(8, jax.vmap(resize_guided))
+    measure = evaluation.Evaluator(codec, generator, parallel.create_mesh(), resizing=resizing)
+    colored = measure.colorize(variables, images)
+    figures = measure.evaluate(variables, make_batches(images, 7), {})
+    pairs = list(zip(images, colored, strict=True))
+    psnr = np.mean([peak_signal_noise_ratio(true, guess) for true, guess in pairs])
+    l1 = np.mean([np.abs(true / 255.0 - guess / 255.0) for true, guess in pairs])
+    assert figures["psnr"] == pytest.approx(psnr, abs=0.05)  # uint8 rounds
+    assert figures["l1"] == pytest.approx(l1, abs=2e-3)
+    changes = np.abs(rgb2lab(colored)[..., 0] - rgb2lab(images)[..., 0])
+    assert np.median(changes) < 0.5  # but where clipped
 
 
 def test_a_grey_photo_does_not_make_the_mean_infinite(images):

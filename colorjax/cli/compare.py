@@ -2,9 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from colorjax.cli.numbers import between
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--side",
-        type=_between(48, 2048),
+        type=between(48, 2048),
         default=192,
         metavar="N",
         help="pixels of the square that each picture is fitted in; default: 192",
@@ -91,32 +93,23 @@ def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--every",
-        type=_between(1, 10**9),
+        type=between(1, 10**9),
         metavar="K",
         help="take every K-th picture of the split; default: spread --count of them over it",
     )
     parser.add_argument(
         "--count",
-        type=_between(1, 10_000),
+        type=between(1, 10_000),
         metavar="N",
         help="of SOURCE, at most; default: 8, or all that --every takes",
     )
     parser.add_argument(
         "--size",
-        type=_between(1, 4096),
+        type=between(1, 4096),
         metavar="N",
         help="side of the squares that a SOURCE other than a folder gives (a folder's photos keep "
         "their own size); default: the largest that the models were trained at",
     )
-
-
-def _between(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not lowest <= int(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r}: give {lowest} to {highest}")
-        return int(text)
-
-    return parse
 
 
 def _check_choice(arguments: argparse.Namespace) -> None:

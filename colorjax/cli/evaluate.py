@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from colorjax.cli.numbers import between
+
 if TYPE_CHECKING:
     import numpy as np
     from jax.sharding import Mesh
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
 
     from colorjax.cli.figures import Group
     from colorjax.colorize.model import ModelFiles
-    from colorjax.evaluation import Batches, Evaluator, Judge
+    from colorjax.evaluation import Batches, Evaluator, Judge, Resizing
     from colorjax.fid import FeatureNetwork
     from colorjax.models import Networks
 
 _BATCH = 64  # pictures
+_BATCH_PIXELS = 2**22  # of a batch that is measured at a size of the user's choice
 _SHEET_PICTURES = 6
 _SHEET_SIDE = 192  # pixels
 
@@ -31,7 +34,7 @@ class EvaluationSet:
     """Pictures that models are measured on.
 
     Attributes:
-      images: uint8 (N, S, S, 3), of the whole source.
+      images: uint8 (N, S, S, 3), of the whole source, at the size that they are measured at.
       names: of the N pictures.
       indices: of those that are measured.
       description: which these are, in words.
@@ -79,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of SOURCE, as each model's config divides it; default: test",
     )
     parser.add_argument(
+        "--size",
+        type=between(11, 2048),  # SSIM has a window of 11 pixels
+        metavar="N",
+        help="measure all models on pictures of NxN, in one table; default: each at its training "
+        "size",
+    )
+    parser.add_argument(
         "--fid-weights",
         metavar="FILE",
         help="of a ResNet-18 or -50 (.npz, .safetensors, hf://OWNER/NAME) for FID in its features",
@@ -109,11 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     found = {name: find_model(name) for name in arguments.models}
     network = _load_feature_network(arguments.fid_weights)
-    sets = _load_sets(found, arguments.data, arguments.split)
-    evaluated = {name: evaluate_model(found[name], sets[name], network) for name in found}
+    size = arguments.size
+    sets = _load_sets(found, arguments.data, arguments.split, size)
+    evaluated = {name: evaluate_model(found[name], sets[name], network, size) for name in found}
     results = {name: evaluation.figures for name, evaluation in evaluated.items()}
     groups = _group(results, sets)
-    notes = make_notes(groups) + ([network.protocol] if network else [])
+    notes = make_notes(groups, size) + ([network.protocol] if network else [])
     print(format_table(make_table(groups)))
     wrap = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False)
     print(*map(wrap.fill, notes), sep="\n")
@@ -129,14 +140,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def evaluate_model(
-    files: "ModelFiles", pictures: EvaluationSet, network: "FeatureNetwork | None" = None
+    files: "ModelFiles",
+    pictures: EvaluationSet,
+    network: "FeatureNetwork | None" = None,
+    size: int | None = None,
 ) -> Evaluation:
     """Return the figures of one model.
 
     Args:
       files: of the model.
-      pictures: of its own training size.
+      pictures: of the size to measure at.
       network: in whose features FID is taken; None for no FID.
+      size: the one that models of all training sizes are measured at; None if this one is measured
+        at its own.
 
     Raises:
       UserError: if the model can't be read.
@@ -150,15 +166,20 @@ def evaluate_model(
     mesh = parallel.create_mesh()
     variables = read_variables(files, "generator", generator_shapes(networks), mesh)
     judge, critic_variables = _create_judge(files, networks, mesh)
-    evaluator = evaluation.Evaluator(networks.codec, networks.generator, mesh, judge)
-    batches = _make_batches(pictures.images, pictures.indices, files.config.batch_size)
+    resizing = _create_resizing(networks, size)
+    evaluator = evaluation.Evaluator(
+        networks.codec, networks.generator, mesh, judge, resizing=resizing
+    )
+    batch_size = _fit_batch(files.config.batch_size, size if resizing else None)
+    batches = _make_batches(pictures.images, pictures.indices, batch_size)
     measured = evaluator.evaluate_each(variables, batches, critic_variables)
-    values: dict[str, Any] = {"images": len(pictures.indices), **pictures.baselines}
+    side = pictures.images.shape[1]
+    values: dict[str, Any] = {"images": len(pictures.indices), "size": side, **pictures.baselines}
     values |= {name: float(each.mean()) for name, each in measured.items()}
     for name, (low, high) in evaluation.bootstrap_intervals(measured).items():
         values |= {f"{name}_low": low, f"{name}_high": high}
     if network is not None:
-        values["fid"] = _measure_fid(network, evaluator, variables, pictures)
+        values["fid"] = _measure_fid(network, evaluator, variables, pictures, size)
     return Evaluation({field: values.get(field) for field in FIELDS}, measured)
 
 
@@ -172,58 +193,91 @@ def _load_feature_network(weights: str | None) -> "FeatureNetwork | None":
     return FeatureNetwork(weights, parallel.create_mesh())
 
 
+def _create_resizing(networks: "Networks", size: int | None) -> "Resizing | None":
+    """Return how a network is measured at a size; None if there is nothing to resize or join."""
+    import jax
+
+    from colorjax.colorize.upsampling import resize_guided
+    from colorjax.evaluation import Resizing
+
+    is_own = size == networks.image_size and not networks.codec.predicts_lightness
+    if size is None or is_own:
+        return None
+    return Resizing(networks.image_size, jax.vmap(resize_guided))
+
+
+def _fit_batch(batch_size: int, size: int | None) -> int:
+    """Return how many pictures of a size are measured together; None for a training size."""
+    from colorjax.colorize.upsampling import WORKING_SIZE
+
+    if size is None:
+        return batch_size
+    return max(1, min(batch_size, _BATCH_PIXELS // max(size, WORKING_SIZE) ** 2))
+
+
 def _measure_fid(
-    network: "FeatureNetwork", evaluator: "Evaluator", variables: Any, pictures: EvaluationSet
+    network: "FeatureNetwork",
+    evaluator: "Evaluator",
+    variables: Any,
+    pictures: EvaluationSet,
+    size: int | None,
 ) -> float:
     from colorjax.fid import frechet_distance
 
+    batch_size = _fit_batch(_BATCH, size)
+
     def colored() -> "Batches":
-        for images, mask in _make_batches(pictures.images, pictures.indices, _BATCH):
+        for images, mask in _make_batches(pictures.images, pictures.indices, batch_size):
             yield evaluator.colorize(variables, images), mask
 
-    true = _make_batches(pictures.images, pictures.indices, _BATCH)
+    true = _make_batches(pictures.images, pictures.indices, batch_size)
     return frechet_distance(network.extract(colored()), network.extract(true))
 
 
 def _load_sets(
-    found: Mapping[str, "ModelFiles"], source: str | None, split: str
+    found: Mapping[str, "ModelFiles"], source: str | None, split: str, size: int | None
 ) -> dict[str, EvaluationSet]:
     """Return the pictures for each model, loaded once where models share them."""
     loaded: dict[str, EvaluationSet] = {}
     sets = {}
     for name, files in found.items():
-        key = _identify_set(files.config, source, split)
+        key = _identify_set(files.config, source, split, size)
         if key not in loaded:
-            loaded[key] = _load_set(files.config, source, split)
+            loaded[key] = _load_set(files.config, source, split, size)
         sets[name] = loaded[key]
     return sets
 
 
-def _identify_set(config: "ConfigDict", source: str | None, split: str) -> str:
+def _identify_set(config: "ConfigDict", source: str | None, split: str, size: int | None) -> str:
     """Return the same for two configs if they are measured on the same pictures."""
     from colorjax.cli.sources import name_source
 
     name = name_source(config, source, split)
-    fields = ["cache_dir", "tfds_dir", "manual_dir"]
+    fields = ["tfds_dir", "manual_dir"]
     fields += ["garden_images"] if name == "garden" else []
     fields += ["tfds_split"] if name == config.data.source else []
     fields += ["split_rule", "split_fractions", "split_seed"] if split != "all" else []
-    return repr([name, config.image_size, *(config.data.get(field) or "" for field in fields)])
+    return repr(
+        [name, size or config.image_size, *(config.data.get(field) or "" for field in fields)]
+    )
 
 
-def _load_set(config: "ConfigDict", source: str | None, split: str) -> EvaluationSet:
+def _load_set(
+    config: "ConfigDict", source: str | None, split: str, size: int | None
+) -> EvaluationSet:
     from colorjax import evaluation, parallel
     from colorjax.cli.sources import load_split, name_source
 
-    size = config.image_size
-    pictures, indices = load_split(config, source, split, size)
+    side = size or config.image_size
+    pictures, indices = load_split(config, source, split, side)
     images = pictures.images
+    batch_size = _fit_batch(_BATCH, size)
     baselines = evaluation.evaluate_baselines(
-        lambda: _make_batches(images, indices, _BATCH), parallel.create_mesh()
+        lambda: _make_batches(images, indices, batch_size), parallel.create_mesh()
     )
     name = name_source(config, source, split)
     which = "all" if split == "all" else f"the {split} split"
-    description = f"{len(indices):,} pictures, {which} of {name}, at {size}x{size}"
+    description = f"{len(indices):,} pictures, {which} of {name}, at {side}x{side}"
     return EvaluationSet(images, pictures.names, indices, description, baselines)
 
 

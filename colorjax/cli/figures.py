@@ -18,9 +18,10 @@ MEANS = (
     "gan_loss",
 )
 
-# Of one model, in the order of `evaluate --json`.
+# Of one model, in the order of `evaluate --json`; `size` is the measured pictures' side, in pixels.
 FIELDS = (
     "images",
+    "size",
     "psnr",
     "psnr_lab",
     "ssim",
@@ -48,13 +49,23 @@ _COLUMNS = {
     "share": ("of photos'", ".2f"),
     "fid": ("FID", ".2f"),
 }
-_PROTOCOL = (
+_AT_TRAINING_SIZE = (
     "Pictures squashed bicubically to the model's training size, RGB in [0, 1], means over "
-    "pictures; a model that predicts RGB is measured with its own lightness. SSIM with a Gaussian "
-    "window of sigma 1.5, colourfulness by Hasler and Suesstrunk. grey: the uncoloured picture; "
-    "constant: the mean a and b of these pictures painted everywhere. L1 is taken on each model's "
-    "own normalised target, the GAN loss with its own critic: compare neither between codecs or "
-    "objectives. ± is half the width of the mean's 95 % interval (bootstrap over pictures)."
+    "pictures; a model that predicts RGB is measured with its own lightness."
+)
+_AT_ONE_SIZE = (
+    "Pictures squashed bicubically to {size}x{size}, RGB in [0, 1], means over pictures. A network "
+    "of another training size sees them brought to that bicubically, antialiased; the a and b that "
+    "it predicts are brought back along the edges of the lightness, as `colorize` does by default, "
+    "and joined with the pictures' own lightness, also where a model predicts RGB. Its GAN loss is "
+    "taken at its training size."
+)
+_PROTOCOL = (
+    "SSIM with a Gaussian window of sigma 1.5, colourfulness by Hasler and Suesstrunk. grey: the "
+    "uncoloured picture; constant: the mean a and b of these pictures painted everywhere. L1 is "
+    "taken on each model's own normalised target, the GAN loss with its own critic: compare "
+    "neither between codecs or objectives. ± is half the width of the mean's 95 % interval "
+    "(bootstrap over pictures)."
 )
 
 
@@ -89,12 +100,18 @@ def make_table(groups: Sequence[Group]) -> list[list[str]]:
     return rows
 
 
-def make_notes(groups: Sequence[Group]) -> list[str]:
-    """Return the lines under the table: which pictures, and how they were measured."""
+def make_notes(groups: Sequence[Group], size: int | None = None) -> list[str]:
+    """Return the lines under the table: which pictures, and how they were measured.
+
+    Args:
+      groups: of the table.
+      size: the one that all figures were taken at; None for each model's training size.
+    """
     several = len(groups) > 1
     names = [f"Set {number}: " if several else "" for number in range(1, len(groups) + 1)]
     pairs = zip(names, groups, strict=True)
-    return [*(f"{name}{group.pictures}." for name, group in pairs), _PROTOCOL]
+    pictures = _AT_TRAINING_SIZE if size is None else _AT_ONE_SIZE.format(size=size)
+    return [*(f"{name}{group.pictures}." for name, group in pairs), f"{pictures} {_PROTOCOL}"]
 
 
 def format_markdown(groups: Sequence[Group], notes: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from colorjax import color
+
 WORKING_SIZE = 512  # pixels that the enlarged square has at the least
 
 _ROUNDS = 2  # of filtering and adding back for each doubling
@@ -78,6 +80,31 @@ def fit_lightness(ab: jax.Array, lightness: jax.Array) -> tuple[jax.Array, jax.A
       Two float32 (W, W, 2): ab is about slope * lightness + offset.
     """
     return _fit(ab, lightness[..., None])
+
+
+def resize_guided(ab: jax.Array, rgb: jax.Array) -> jax.Array:
+    """Return predicted ab at the size of a square picture, as the Colorizer shows it by default.
+
+    For use within a compiled function: pictures of all shapes and sizes go through `painting` and
+    `join`, which compile once for all of them.
+
+    Args:
+      ab: (S, S, 2) in CIE units.
+      rgb: the picture, (N, N, 3) in [0, 1], of which the lightness alone is looked at.
+
+    Returns:
+      float32 (N, N, 2) in CIE units; ab as it is if N is S.
+    """
+    if len(ab) == len(rgb):
+        return ab
+    side = working_size(len(ab))
+    guide = _lightness(jnp.clip(_resize(rgb, side), 0.0, 1.0))
+    slope, offset = _fit(enlarge_guided(ab, guide[..., 0], side), guide)
+    return _resize(slope, len(rgb)) * _lightness(rgb) + _resize(offset, len(rgb))
+
+
+def _lightness(rgb: jax.Array) -> jax.Array:
+    return color.rgb_to_lab(rgb)[..., :1]
 
 
 def _sharpen(small: jax.Array, guide: jax.Array, _: jax.Array, result: jax.Array) -> jax.Array:

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.metrics import peak_signal_noise_ratio
 
-from colorjax import configuration
+from colorjax import Colorizer, configuration, metrics, parallel
+from colorjax.checkpoint import CheckpointStore
 from colorjax.cli import main
+from colorjax.colorize.model import find_model, read_variables
+from colorjax.models import create_networks, critic_shapes, generator_shapes
 from conftest import save_picture as save
 
 
@@ -95,12 +99,101 @@ def test_models_of_other_sizes_have_their_own_baselines(
     assert text.splitlines()[4].split(" | ")[4] in capsys.readouterr().out
 
 
+def evaluate(*arguments: str) -> dict[str, dict[str, float]]:
+    """Return the figures of all pictures of a folder, by model."""
+    assert main(["evaluate", "--split", "all", "--json", "figures.json", *arguments]) == 0
+    figures: dict[str, dict[str, float]] = json.loads(Path("figures.json").read_text())
+    return figures
+
+
+def test_the_training_size_may_be_asked_for(work: Path, model_folder: Path) -> None:
+    for seed in range(3):
+        save(f"photos/{seed}.png", 40, 28, seed)
+    arguments = ["--models", str(model_folder), "--data", "folder:photos"]
+    assert evaluate(*arguments, "--size", "16") == evaluate(*arguments)
+
+
+@pytest.fixture(scope="module")
+def vivid_model(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of stronger colours than weights predict as they start."""
+    files = find_model(model_folder)
+    networks, mesh = create_networks(files.config), parallel.create_mesh()
+    generator = read_variables(files, "generator", generator_shapes(networks), mesh)
+    generator["params"]["Conv_0"]["kernel"] *= 10.0
+    critic = read_variables(files, "critic", critic_shapes(networks), mesh)
+    folder = tmp_path_factory.mktemp("vivid") / "model"
+    folder.mkdir()
+    configuration.save_config(files.config, folder)
+    store = CheckpointStore(folder, keep=1)
+    store.save_best(1, {"generator": generator, "critic": critic})
+    store.close()
+    return folder
+
+
+@pytest.mark.parametrize("size", [12, 32])
+def test_figures_at_another_size_are_those_of_the_colorizer(
+    work: Path, vivid_model: Path, size: int
+) -> None:
+    save_smooth("photos/a.png", seed=3)
+    arguments = ["--models", str(vivid_model), "--data"]
+    [figures] = evaluate(*arguments, "folder:photos", "--size", str(size)).values()
+    assert figures["size"] == size
+    photo = Image.open("photos/a.png").resize((size, size), Image.Resampling.BICUBIC)
+    true = np.asarray(photo)
+    colored = Colorizer.load(vivid_model).colorize(true)
+    assert metrics.colorfulness(colored / 255) > 10
+    psnr = float(metrics.psnr(colored / 255, true / 255))
+    assert figures["psnr"] == pytest.approx(psnr, abs=0.02)
+    lab, true_lab = rgb2lab(colored), rgb2lab(true)
+    difference = deltaE_ciede2000(lab, true_lab).mean()
+    assert figures["ciede2000"] == pytest.approx(float(difference), abs=0.1)
+    l1 = np.abs(lab - true_lab)[..., 1:].mean() / 110
+    assert figures["l1"] == pytest.approx(float(l1), abs=2e-3)
+    gray = lab2rgb(np.dstack([true_lab[..., :1], np.zeros_like(true_lab[..., 1:])]))
+    expected = peak_signal_noise_ratio(true / 255, gray, data_range=1.0)
+    assert figures["gray_psnr"] == pytest.approx(expected, abs=0.02)
+    # The critic judges what the network sees, here rounded to 8 bits, and what it then predicts.
+    seen = photo.resize((16, 16), Image.Resampling.BICUBIC)
+    Path("seen").mkdir()
+    seen.save("seen/a.png")
+    [judged] = evaluate(*arguments, "folder:seen").values()
+    assert figures["gan_loss"] == pytest.approx(judged["gan_loss"], rel=0.1)
+
+
+def save_smooth(path: str, seed: int) -> None:
+    """Write a picture in which colours flow into each other."""
+    pixels = np.random.default_rng(seed).integers(80, 170, (6, 5, 3), dtype=np.uint8)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).resize((40, 48), Image.Resampling.BICUBIC).save(path)
+
+
+def test_models_of_all_sizes_share_one_size(
+    work: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        save(f"photos/{seed}.png", 40, 28, seed)
+    copy_at_size(model_folder, "large", 32)
+    models = [str(model_folder), "large"]
+    figures = evaluate("--models", *models, "--data", "folder:photos", "--size", "24")
+    small, large = figures.values()
+    assert small["psnr"] != large["psnr"]
+    shared = [name for name in small if name.startswith(("gray", "constant"))]
+    assert [small[name] for name in shared] == [large[name] for name in shared]
+    assert small["size"] == large["size"] == 24
+    output = capsys.readouterr().out
+    assert [row for row in parse_table(output) if row in (*models, "grey")] == [*models, "grey"]
+    assert "3 pictures, all of folder:photos, at 24x24." in output
+    notes = " ".join(output.split())
+    assert "squashed bicubically to 24x24" in notes
+    assert "to the model's training size" not in notes
+
+
 def copy_at_size(model: Path, name: str, size: int) -> None:
     """Copy a model to a folder of its own, as if it had been trained at another size."""
     copy = Path(shutil.copytree(model, name))
     shutil.rmtree(copy / "best/2/critic")
     config = configuration.read_config(copy)
-    config.image_size = size
+    config.image_size, config.data.cache_dir = size, "elsewhere"
     configuration.save_config(config, copy)
 
 
@@ -119,6 +212,7 @@ MEANS = ["psnr", "psnr_lab", "ssim", "ciede2000", "colorfulness", "colorfulness_
 MEANS += ["gan_loss"]
 KEYS = {
     "images",
+    "size",
     "psnr",
     "psnr_lab",
     "ssim",
@@ -144,6 +238,7 @@ def expected_figures(path: str, ab: tuple[float, float]) -> dict[str, float]:
     predictions = {"": ab, "gray_": (0.0, 0.0), "constant_": lab[..., 1:].mean(axis=(0, 1))}
     figures: dict[str, float] = {
         "images": 1,
+        "size": 16,
         "l1": float(np.abs(lab[..., 1:] - ab).mean() / 110),
         "psnr_lab": float(-10 * np.log10((np.square(lab[..., 1:] - ab) / 110**2).sum() / 768)),
     }
@@ -169,6 +264,9 @@ def expected_figures(path: str, ab: tuple[float, float]) -> dict[str, float]:
         ),
         (["--models", "MODEL", "--data", "folder:one", "--markdown", "one"], "is a folder"),
         (["--models", "MODEL", "--data", "folder:one", "--heat-maps", "a.gif"], "no PNG or JPEG"),
+        (["--models", "MODEL", "--data", "folder:one", "--size", "10"], "'10': give 11 to 2048"),
+        (["--models", "MODEL", "--data", "folder:one", "--size", "2049"], "give 11 to 2048"),
+        (["--models", "MODEL", "--data", "folder:one", "--size", "big"], "'big': give 11"),
     ],
 )
 def test_misuse_of_evaluate(

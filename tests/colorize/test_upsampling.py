@@ -9,7 +9,14 @@ from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from colorjax.colorize.upsampling import enlarge_guided, fit_lightness, working_size
+from colorjax.colorize.painting import Look, create_field
+from colorjax.colorize.pictures import Photo
+from colorjax.colorize.upsampling import (
+    enlarge_guided,
+    fit_lightness,
+    resize_guided,
+    working_size,
+)
 
 
 def shrink(values: np.ndarray, side: int) -> np.ndarray:
@@ -66,6 +73,29 @@ def test_color_is_fitted_as_a_function_of_lightness() -> None:
 def test_the_working_size_is_a_doubling() -> None:
     sizes = [16, 64, 96, 256, 512, 640]
     assert [working_size(size) for size in sizes] == [512, 512, 768, 512, 512, 640]
+
+
+@pytest.mark.parametrize("side", [8, 16, 40])
+def test_squares_of_a_batch_are_coloured_as_photos_are(side: int) -> None:
+    generator = np.random.default_rng(2)
+    images = generator.integers(40, 220, (2, side, side, 3), dtype=np.uint8)
+    ab = generator.uniform(-40, 40, (2, 16, 16, 2)).astype(np.float32)
+    results = jax.jit(jax.vmap(resize_guided))(ab, images.astype(np.float32) / 255)
+    if side == 16:
+        np.testing.assert_array_equal(results, ab)
+        return
+    for image, small, result in zip(images, ab, results, strict=True):
+        field = create_field(Photo(image), small, Look())
+        assert field.slope is not None
+        slope, offset = (resize_by_pillow(each, side) for each in (field.slope, field.offset))
+        expected = slope * rgb2lab(image)[..., :1] + offset
+        # The Colorizer's guide is rounded to 8 bits.
+        np.testing.assert_allclose(result, expected, atol=0.5)
+
+
+def resize_by_pillow(values: np.ndarray, side: int) -> np.ndarray:
+    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(values, -1, 0)]
+    return np.dstack([plane.resize((side, side), Image.Resampling.BICUBIC) for plane in planes])
 
 
 @pytest.mark.photos
