@@ -1,5 +1,6 @@
 """Train a colorizer: python train.py --config configs/wgan.py [--config.FIELD=VALUE ...]."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     quieten(_VERBOSE.value)
     if not _VERBOSE.value:
         logging.set_verbosity(logging.FATAL)  # Orbax logs errors that one sentence will tell
-    keep_freed_memory(large=False)
+    keep_freed_memory(large=os.environ.get("COLORJAX_KEEP_MEMORY") == "1")
     keep_compiled_programs()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     parallel.divide_among_cores(_CONFIG.value.batch_size)

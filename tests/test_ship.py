@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from colorjax import Colorizer, configuration
+from colorjax import Colorizer, checkpoint, configuration
 from colorjax.errors import UserError
+from colorjax.models import create_networks
+from conftest import ROOT
 from tools.ship import ship
 
 
@@ -54,6 +57,30 @@ def test_the_config_is_that_of_any_machine(model_folder: Path, tmp_path: Path) -
     assert shipped.data.source == "folder:flowers"
     assert shipped.data.validation_source == "folder:roses"
     assert shipped.dtype == "float32"
+
+
+def test_a_shipped_model_may_be_more_vivid_than_its_run(tmp_path: Path) -> None:
+    config = configuration.load_recipe(str(ROOT / "configs/colorjax.py") + ":tiny")
+    config.generator.widths = (4, 8)
+    config.generator.blocks = (1, 1)
+    networks = create_networks(config)
+    variables = networks.generator.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), False)
+    checkpoint.save_model(tmp_path / "run", variables)
+    configuration.save_config(config, tmp_path / "run")
+    ship(str(tmp_path / "run"), tmp_path / "plain")
+    ship(str(tmp_path / "run"), tmp_path / "vivid", saturation=1.5)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    plain, vivid = (
+        Colorizer.load(tmp_path / name).predict_ab(image) for name in ("plain", "vivid")
+    )
+    assert np.abs(plain).max() > 1
+    np.testing.assert_allclose(vivid, 1.5 * plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_without_saturation_is_not_given_one(model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="saturation does not apply to unet"):
+        ship(str(model_folder), tmp_path / "model", saturation=1.5)
+    assert not (tmp_path / "model").exists()
 
 
 def names_in(folder: Path) -> list[str]:

@@ -1,11 +1,12 @@
 """Make a model folder of a run: the generator alone, in half the bytes.
 
-    python tools/ship.py checkpoints/colorjax checkpoints/flowers
+    python tools/ship.py checkpoints/colorjax-flowers checkpoints/flowers --saturation 1.15
 
 The folder holds `config.json`, `checksums.json` and the item `generator`, and can be copied,
 renamed and shared. `LICENSE` and `README.md`, the model's card, are written there by hand, before
 or after. The weights are stored in float16 and computed with in float32; what only this machine
-knows, such as where the photos lie, is taken out of the config.
+knows, such as where the photos lie, is taken out of the config. `--saturation` sets the factor of
+the predicted colour, which a generator that has that field learns without.
 """
 
 import argparse
@@ -31,9 +32,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a run's folder, or DIR@STEP")
     parser.add_argument("folder", type=Path, help="of the model; must not hold one")
+    parser.add_argument("--saturation", type=float, help="of the generator; default: the run's")
     arguments = parser.parse_args()
     try:
-        ship(arguments.run, arguments.folder)
+        ship(arguments.run, arguments.folder, arguments.saturation)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,21 +46,24 @@ def main() -> int:
     return 0
 
 
-def ship(run: str, folder: Path) -> None:
+def ship(run: str, folder: Path, saturation: float | None = None) -> None:
     """Write the model of a run into a folder, and leave alone what else lies there.
 
     Args:
       run: its folder, or DIR@STEP.
       folder: of the model; need not exist.
+      saturation: factor of the predicted colour; None for the run's own.
 
     Raises:
-      UserError: if there is no such run, the folder holds a model, or a weight is too large for
-        float16.
+      UserError: if there is no such run, the folder holds a model, a weight is too large for
+        float16, or the generator can't be given that saturation.
     """
     held = [name for name in _MODEL if (folder / name).exists()]
     if held:
         raise UserError(f"{folder} holds a model: remove {', '.join(held)} there first.")
     files = find_model(run)
+    if saturation is not None:
+        files.config.generator.saturation = saturation
     networks = create_networks(files.config)
     mesh = parallel.create_mesh()
     variables = read_variables(files, "generator", generator_shapes(networks), mesh)
