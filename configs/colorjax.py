@@ -6,10 +6,10 @@
     python train.py --config configs/colorjax.py:small  # 64 pixels, narrow: a CPU in minutes
     python train.py --config configs/colorjax.py:tiny   # built-in data, minutes on a CPU
 
-A U-Net of residual blocks that works at a quarter of the resolution, with attention and a view of
-the whole picture at its bottleneck and colour whose edges are those of the lightness, trained on L1
-with AdamW, warm-up and cosine, on random parts and mirror images of the photos. docs/results.md
-tells what was tried, one change at a time.
+A U-Net of residual blocks that works at a quarter of the resolution (at a half where pictures have
+64 pixels or fewer), with attention and a view of the whole picture at its bottleneck and colour
+whose edges are those of the lightness, trained on L1 with AdamW, warm-up and cosine, on random
+parts and mirror images of the photos. docs/results.md tells what was tried, one change at a time.
 
 `flowers` and `faces` are the models that colorjax ships; docs/results.md has their time and what
 they reach.
@@ -52,16 +52,17 @@ def get_config(variant: str = "") -> ConfigDict:
     config.phase_order = ("reconstruction",)
     config.phases = ConfigDict({"reconstruction": common.reconstruction(epochs=40)})
     if variant == "flowers":
-        shrink(config)
+        narrow(config)
         config.data.source = "folder:flowers"
         config.data.split_fractions = (0.9, 0.04, 0.06)
-        config.phases.reconstruction.epochs = 21
+        config.phases.reconstruction.epochs = 19
     elif variant == "faces":
-        shrink(config)
+        narrow(config)
         shrink_to_faces(config)
     elif variant == "small":
-        shrink(config)
+        narrow(config)
         common.shrink(config)
+        config.batch_size = 32
         config.data.load_size = (80, 80)
         config.generator.stem_stride = 2
         config.phases.reconstruction.epochs = 6
@@ -78,7 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
-def shrink(config: ConfigDict) -> None:
+def narrow(config: ConfigDict) -> None:
     """Make a config of an hour or so of one CPU core, that doesn't learn the photos by heart."""
     config.ema_decay = 0.998
     config.generator.widths = (32, 64, 128, 256)

@@ -189,6 +189,22 @@ def test_configs_that_are_none_are_refused(model, text):
         ({"generator.name": "os.system"}, "choose one of"),
         ({"generator.name": ["unet"]}, "choose one of"),
         ({"generator": {"name": "plain_autoencoder", "layers": 10**12 + 1}}, "too large"),
+        (
+            {"generator": {"name": "residual_unet", "stem_stride": 0}},
+            "stem_stride=0: give a number",
+        ),
+        (
+            {"generator": {"name": "residual_unet", "stem_stride": -4}},
+            "stem_stride=-4: give a number",
+        ),
+        (
+            {"generator": {"name": "residual_unet", "stem_stride": [2]}},
+            "not that of a colorjax model",
+        ),
+        (
+            {"generator": {"name": "residual_unet", "stem_stride": "2"}},
+            "not that of a colorjax model",
+        ),
         ({"codec": "__class__"}, "'__class__'"),
     ],
 )

@@ -16,10 +16,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from colorjax.models.layers import space_to_depth
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
+NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Pixels of a map from which the kernel's gradient is a product of shifts, where copies cost more
 # than the product; below that one of windows is faster.
@@ -47,9 +49,9 @@ def convolve(
     even = all(side % 2 == 0 for side in (*x.shape[1:3], sum(sides[0]), sum(sides[1])))
     if tuple(strides) == (2, 2) and kernel.shape[:2] == (4, 4) and even:
         folded = space_to_depth(jnp.pad(x, ((0, 0), *sides, (0, 0))))
-        return _convolve(folded, _fold_kernel(kernel), ((0, 0), (0, 0)))
+        return checkpoint_name(_convolve(folded, _fold_kernel(kernel), ((0, 0), (0, 0))), NAME)
     if tuple(strides) == (1, 1):
-        return _convolve(x, kernel, sides)
+        return checkpoint_name(_convolve(x, kernel, sides), NAME)
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
@@ -134,21 +136,21 @@ def _multiply_windows(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.
 def _multiply_shifts(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Return the kernel's gradient as one product of x moved sideways and y moved down.
 
-    Both are laid out as rows of one long list, y with zeros to be as large as x, so that a move is
-    another place to begin. For 3x3 that takes 3 + 3 copies, where windows take 9, and a product
-    whose sides are both three times as long.
+    Each picture is laid out as one list of pixels, y with zeros to be as large as x, so that a move
+    is another place to begin. For 3x3 that takes 3 + 3 copies, where windows take 9, and a product
+    whose sides are both three times as long. Pictures are never moved into one another: they may
+    lie on several devices.
     """
     batch, height, width, channels = x.shape
-    features = y.shape[-1]
-    rows = batch * height * width
-    grown = jnp.pad(y, ((0, 0), (0, size[0] - 1), (0, size[1] - 1), (0, 0)))
+    features, pixels = y.shape[-1], height * width
     before = (size[0] - 1) * width
-    x = jnp.pad(x.reshape(rows, channels), ((0, size[1] - 1), (0, 0)))
-    y = jnp.pad(grown.reshape(rows, features), ((before, 0), (0, 0)))
-    sideways = jnp.concatenate([x[column : column + rows] for column in range(size[1])], axis=-1)
+    y = jnp.pad(y, ((0, 0), (0, size[0] - 1), (0, size[1] - 1), (0, 0)))
+    x = jnp.pad(x.reshape(batch, pixels, channels), ((0, 0), (0, size[1] - 1), (0, 0)))
+    y = jnp.pad(y.reshape(batch, pixels, features), ((0, 0), (before, 0), (0, 0)))
+    sideways = jnp.concatenate([x[:, move : move + pixels] for move in range(size[1])], axis=-1)
     starts = [before - row * width for row in range(size[0])]
-    down = jnp.concatenate([y[start : start + rows] for start in starts], axis=-1)
-    product = sideways.T @ down
+    down = jnp.concatenate([y[:, start : start + pixels] for start in starts], axis=-1)
+    product = jnp.einsum("bnc,bnf->cf", sideways, down)
     return product.reshape(size[1], channels, size[0], features).transpose(2, 0, 1, 3)
 
 

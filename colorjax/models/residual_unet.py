@@ -169,7 +169,9 @@ class ResidualUNet(nn.Module):
             return nn.Conv(self.widths[0], (3, 3), padding=1, dtype=self.dtype)(space_to_depth(x))
         if self.stem_stride != 4:
             raise UserError(f"config.generator.stem_stride={self.stem_stride}: give 2 or 4.")
-        x = nn.Conv(self.widths[0] // 2, (3, 3), padding=1, dtype=self.dtype)(space_to_depth(x))
+        x = nn.Conv(max(1, self.widths[0] // 2), (3, 3), padding=1, dtype=self.dtype)(
+            space_to_depth(x)
+        )
         return nn.Conv(self.widths[0], (1, 1), dtype=self.dtype)(space_to_depth(nn.relu(x)))
 
     def _enlarge(self, x: jax.Array) -> jax.Array:

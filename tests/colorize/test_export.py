@@ -31,7 +31,10 @@ SMALL: dict[str, tuple[dict[str, Any], str]] = {
     "pix2pix": ({"widths": (4, 4)}, "lab_centered"),
     "plain_autoencoder": ({"layers": 5, "width": 4, "skips": True}, "rgb"),
     "residual_autoencoder": ({"widths": (4, 4, 4, 4)}, "rgb"),
-    "residual_unet": ({"widths": (4, 8), "blocks": (1, 1)}, "lab_centered"),
+    "residual_unet": (
+        {"widths": (4, 8), "blocks": (1, 1), "stem_stride": 4, "guided": True},
+        "lab_centered",
+    ),
     "resnet_transfer": ({}, "lab_unit"),
     "resnet_unet": ({"encoder_end": "layer1"}, "lab_centered"),
     "unet": ({"widths": (4, 8)}, "lab_centered"),

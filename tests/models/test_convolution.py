@@ -1,12 +1,19 @@
 """Convolutions and their first and second derivatives against XLA's own, in double precision."""
 
+import os
+import re
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from colorjax import losses, models
 from colorjax.models.convolution import convolve
+from conftest import ROOT
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 CASES = {
@@ -72,7 +79,7 @@ def test_the_switch_changes_the_program_and_nothing_else(monkeypatch):
         gradient = jax.jit(jax.value_and_grad(penalty))
         programs.append(gradient.lower(variables["params"]).as_text())
         results.append(gradient(variables["params"]))
-    assert programs[0] != programs[1]
+    assert (programs[0] != programs[1]) == (jax.default_backend() == "cpu")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
 
 
@@ -95,5 +102,34 @@ def test_generators_learn_alike_with_the_switch_on_and_off(name, monkeypatch):
         gradient = jax.jit(jax.grad(loss))
         programs.append(gradient.lower(variables["params"]).as_text())
         results.append(gradient(variables["params"]))
-    assert programs[0] != programs[1]
+    assert (programs[0] != programs[1]) == (jax.default_backend() == "cpu")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *results)
+
+
+def test_a_kernel_gradient_moves_no_pictures_between_devices():
+    """A sum over the devices is all that they have to tell each other."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+    program = subprocess.run(
+        [sys.executable, __file__], env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    assert "all-reduce" in program
+    assert not re.search("collective-permute|all-gather|all-to-all", program)
+
+
+def compile_for_two_devices() -> str:
+    """Return the program of a kernel's gradient whose pictures lie on two devices."""
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    shared, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    kernel = jnp.zeros((3, 3, 3, 3))
+
+    def gradient(x, y):
+        return jax.vjp(lambda k: convolve(x, k, (1, 1), ((1, 1), (1, 1))), kernel)[1](y)
+
+    compiled = jax.jit(gradient, in_shardings=(shared, shared), out_shardings=whole)
+    pictures = jax.ShapeDtypeStruct((4, 18, 17, 3), jnp.float32)
+    return compiled.lower(pictures, pictures).compile().as_text()
+
+
+if __name__ == "__main__":
+    assert len(jax.devices()) == 2
+    print(compile_for_two_devices())

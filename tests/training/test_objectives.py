@@ -8,9 +8,10 @@ import optax
 import pytest
 from small_networks import SmallCritic, SmallGenerator
 
-from colorjax import color
+from colorjax import color, models
 from colorjax.errors import UserError
 from colorjax.training.objectives import GAN, WGANGP, Reconstruction
+from colorjax.training.objectives.base import spare_memory
 from colorjax.training.state import Parts, TrainState, create_state
 
 
@@ -114,6 +115,23 @@ def test_what_is_computed_again_gives_the_same_update(parts, state, example, mon
     kept, steps = update_and_show()
     assert "remat" not in steps
     chex.assert_trees_all_close(kept, spared, atol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators keep everything")
+def test_no_convolution_is_computed_twice(monkeypatch):
+    generator = models.create_generator({"name": "unet", "widths": (4, 8)}, 2, "float32")
+    gray = jnp.zeros((1, 16, 16, 1))
+    variables = generator.init(jax.random.key(0), gray, False)
+
+    def generate(params):
+        return generator.apply({**variables, "params": params}, gray, True, mutable=["batch_stats"])
+
+    def count(recompute):
+        monkeypatch.setenv("COLORJAX_RECOMPUTE", recompute)
+        gradient = jax.grad(lambda params: jnp.sum(spare_memory(generate)(params)[0] ** 2))
+        return str(jax.make_jaxpr(gradient)(variables["params"])).count("conv_general_dilated[")
+
+    assert count("1") == count("0") > 0
 
 
 def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):

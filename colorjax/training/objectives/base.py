@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax import losses
+from colorjax.models import convolution
 from colorjax.training.state import NetworkState, Parts, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -85,7 +86,9 @@ def spare_memory(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.checkpoint(function, policy=_is_dear, prevent_cse=False)
 
 
-def _is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
+def _is_dear(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    if primitive.name == "name":  # convolutions with derivatives of their own have no other
+        return parameters["name"] == convolution.NAME
     return primitive.name in ("conv_general_dilated", "dot_general")
 
 
