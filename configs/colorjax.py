@@ -97,4 +97,4 @@ def shrink_to_faces(config: ConfigDict) -> None:
     config.data.split_fractions = (0.9, 0.04, 0.06)
     config.data.load_size = (109, 89)
     config.data.zoom = 1.1
-    config.phases.reconstruction.epochs = 5
+    config.phases.reconstruction.epochs = 3

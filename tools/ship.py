@@ -1,6 +1,6 @@
 """Make a model folder of a run: the generator alone, in half the bytes.
 
-    python tools/ship.py checkpoints/colorjax-flowers checkpoints/flowers --saturation 1.15
+    python tools/ship.py checkpoints/colorjax-flowers checkpoints/flowers --saturation 1.2
 
 The folder holds `config.json`, `checksums.json` and the item `generator`, and can be copied,
 renamed and shared. `LICENSE` and `README.md`, the model's card, are written there by hand, before
