@@ -201,9 +201,9 @@ def run_divided(batch_size: int, program: str, **variables: str) -> list[str]:
 )
 def test_the_environment_says_how_many_devices_a_cpu_has(variables, devices):
     program = "import jax, os; print(len(jax.devices()), os.environ.get('NPROC', 0))"
-    count, threads = map(int, run_divided(64, program, **variables))
-    assert count == devices
-    assert devices == 1 or threads >= 2 * devices
+    count, threads = run_divided(64, program, **variables)
+    assert int(count) == devices
+    assert devices == 1 or int(threads) >= 2 * devices
 
 
 @pytest.mark.skipif(parallel.count_cores() < 2, reason="one core is one device")
