@@ -150,7 +150,7 @@ def _multiply_shifts(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.A
     sideways = jnp.concatenate([x[:, move : move + pixels] for move in range(size[1])], axis=-1)
     starts = [before - row * width for row in range(size[0])]
     down = jnp.concatenate([y[:, start : start + pixels] for start in starts], axis=-1)
-    product = jnp.einsum("bnc,bnf->cf", sideways, down)
+    product = sideways.reshape(-1, sideways.shape[-1]).T @ down.reshape(-1, down.shape[-1])
     return product.reshape(size[1], channels, size[0], features).transpose(2, 0, 1, 3)
 
 
