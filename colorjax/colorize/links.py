@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import requests
-import urllib3
-
-from colorjax.colorize.reach import Reach, create_session
 from colorjax.errors import UserError
+
+if TYPE_CHECKING:
+    import requests
+
+    from colorjax.colorize.reach import Reach
 
 _AGENT = "colorjax (https://pypi.org/project/colorjax)"  # servers refuse those without a name
 _CHUNK = 2**16  # bytes
@@ -55,7 +57,7 @@ class Limits:
     seconds: float = 120.0
     wait: float = 10.0
     redirects: int = 5
-    reach: Reach | None = None
+    reach: "Reach | None" = None
 
 
 def is_link(name: str) -> bool:
@@ -77,6 +79,12 @@ def downloaded(link: Link, limits: Limits | None = None) -> Iterator[Path]:
 
 
 def _download(url: str, path: Path, limits: Limits) -> None:
+    # Here, because they take a tenth of a second to import, and few pictures are links.
+    import requests
+    import urllib3
+
+    from colorjax.colorize.reach import create_session
+
     deadline = time.monotonic() + limits.seconds
     headers = {"User-Agent": _AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
     try:
@@ -99,7 +107,7 @@ def _download(url: str, path: Path, limits: Limits) -> None:
         raise UserError("it is no address of the web") from None
 
 
-def _check(response: requests.Response, limits: Limits) -> None:
+def _check(response: "requests.Response", limits: Limits) -> None:
     """Raise a UserError unless the answer is a picture that is small enough."""
     if not response.ok:
         raise UserError(f"the server says {response.status_code} {response.reason}".rstrip())
@@ -111,7 +119,7 @@ def _check(response: requests.Response, limits: Limits) -> None:
         _check_size(int(length), limits)
 
 
-def _read(response: requests.Response, deadline: float, limits: Limits) -> Iterator[bytes]:
+def _read(response: "requests.Response", deadline: float, limits: Limits) -> Iterator[bytes]:
     """Yield the content as it comes, whole or not at all."""
     size = 0
     # `read1` returns what there is: a server that sends byte after byte can't outlast the limit.

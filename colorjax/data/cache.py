@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from colorjax.data.sources import Item, Source
 from colorjax.errors import UserError
 
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where there is no terminal
+_SECONDS_BETWEEN_WRITES = 0.5
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ def _write(
         _check_space(folder, needed)
         _allocate(partial, needed)
         images = np.memmap(partial, np.uint8, mode="r+", shape=(count, *shape, 3))
-        reasons = _fill(images, source, folder, old, threads)
+        with _written_meanwhile(partial):
+            reasons = _fill(images, source, folder, old, threads)
         kept = [number for number in range(count) if reasons[number] is None]
         if not kept:
             first = f"{source.items[0].name}: {reasons[0]}"
@@ -223,6 +226,27 @@ def _allocate(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
         else:
             file.truncate(size)
+
+
+@contextlib.contextmanager
+def _written_meanwhile(path: Path) -> Iterator[None]:
+    """Have the disk take a mapped file's pages as they are filled, so that none wait at the end."""
+    done = threading.Event()
+    write = getattr(os, "fdatasync", os.fsync)  # lets go of Python's lock, as memmap.flush doesn't
+
+    def keep_writing() -> None:
+        # What goes wrong here goes wrong again, and is told, when the whole map is flushed.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            while not done.wait(_SECONDS_BETWEEN_WRITES):
+                write(file.fileno())
+
+    thread = threading.Thread(target=keep_writing, name="write")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _fill(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from colorjax.errors import UserError
 from colorjax.models.convolution import convolution_for
 from colorjax.models.layers import (
+    GlobalContext,
     UpConv2x2,
     avg_pool_2x2,
     batch_norm,
@@ -43,27 +44,6 @@ class ResidualBlock(nn.Module):
                 conv_general_dilated=convolution_for(train),
             )(residual)
         return x + residual
-
-
-class GlobalContext(nn.Module):
-    """Scales and shifts each channel by what the mean over the picture says (arXiv 1709.07871).
-
-    What a picture shows decides on its colours; a convolution sees a part of it alone. A 1x1
-    picture, or one whose parts are all alike, keeps what it has.
-    """
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map (B, H, W, C) to the same shape."""
-        channels = x.shape[-1]
-        mean = jnp.mean(x, axis=(1, 2))
-        hidden = nn.relu(nn.Dense(channels, dtype=self.dtype)(mean))
-        # It starts as the identity, so that it can't harm a deep network's first steps.
-        both = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(hidden)
-        scale, shift = jnp.split(both[:, None, None, :], 2, axis=-1)
-        return x * (1.0 + scale) + shift
 
 
 class SelfAttention(nn.Module):

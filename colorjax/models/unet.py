@@ -1,4 +1,4 @@
-"""The U-Net of `wgan.py` (Ronneberger et al., arXiv 1505.04597, with batch norm)."""
+"""The U-Net (Ronneberger et al., arXiv 1505.04597, with batch norm), as `wgan.py` has it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.models.convolution import convolution_for
-from colorjax.models.layers import UpConv2x2, batch_norm, max_pool_2x2
+from colorjax.models.layers import GlobalContext, UpConv2x2, batch_norm, max_pool_2x2
 
 
 class DoubleConv(nn.Module):
@@ -37,11 +37,18 @@ class UNet(nn.Module):
 
     Attributes:
       widths: channels of each encoder stage, the last one the bottleneck's.
+      context: whether the bottleneck is scaled and shifted by the mean over the picture.
+      dropout: probability that a channel of the bottleneck is left out of a picture when training
+        (Tompson et al., arXiv 1411.4280).
+      saturation: factor of the prediction when not training, of ab; see `ResidualUNet`.
       output_channels: of the prediction; 2 for ab, 3 for RGB.
       dtype: of the arithmetic; parameters stay float32.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    context: bool = False
+    dropout: float = 0.0
+    saturation: float = 1.0
     output_channels: int = 2
     dtype: Any = jnp.float32
 
@@ -68,8 +75,13 @@ class UNet(nn.Module):
             skips.append(x)
             x = max_pool_2x2(x)
         x = DoubleConv(self.widths[-1], self.dtype)(x, train)
+        if self.dropout:
+            x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        if self.context:
+            x = GlobalContext(self.dtype)(x)
         for skip in reversed(skips):
             x = UpConv2x2(skip.shape[-1], self.dtype)(x)
             x = DoubleConv(skip.shape[-1], self.dtype)(jnp.concatenate([skip, x], -1), train)
         x = nn.Conv(self.output_channels, (1, 1), dtype=self.dtype)(x)
-        return x.astype(jnp.float32)
+        x = x.astype(jnp.float32)
+        return x if train else x * self.saturation
