@@ -20,6 +20,11 @@ def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(jnp.asarray(prediction, jnp.float32) - jnp.asarray(target, jnp.float32))
 
 
+def class_loss(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the cross-entropy of scores (B, classes) and labels (B,), float32 (B,)."""
+    return optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+
+
 RECONSTRUCTION_LOSSES = {"absolute": absolute_error, "squared": squared_error}
 
 

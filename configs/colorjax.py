@@ -55,6 +55,8 @@ def get_config(variant: str = "") -> ConfigDict:
         take_plain_unet(config)
         config.data.source = "folder:flowers"
         config.data.split_fractions = (0.9, 0.04, 0.06)
+        config.generator.classes = 102
+        config.phases.reconstruction.class_weight = 0.03
         config.phases.reconstruction.epochs = 16
     elif variant == "faces":
         narrow(config)

@@ -91,6 +91,7 @@ def reconstruction(epochs: int = 5) -> ConfigDict:
     fields.objective = "reconstruction"
     fields.epochs = epochs
     fields.loss = "absolute"  # absolute (L1) or squared
+    fields.class_weight = 0.0  # of what the pictures show: their folder; see generator.classes
     return fields
 
 

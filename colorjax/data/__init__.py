@@ -5,6 +5,7 @@ from colorjax.data.pictures import (
     Pictures,
     load_pictures,
     load_validation_pictures,
+    number_labels,
     split_indices,
 )
 from colorjax.data.pipeline import (
@@ -25,6 +26,7 @@ __all__ = [
     "make_prepare",
     "make_training_batches",
     "make_training_prepare",
+    "number_labels",
     "split_indices",
     "steps_per_epoch",
 ]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class FolderSource:
     Files are known by their extension; hidden files and folders are left out. Top folders named
     `train`, `validation` (or `valid`, `val`) and `test` set the split, provided that `train` is
     among them: a folder of that name alone could as well be one kind of picture among others.
+    The first folder below these is a picture's label.
     """
 
     split_by = "hash"
@@ -51,8 +52,8 @@ class FolderSource:
             raise UserError(f"The folder {path!r} holds no image files ({extensions}).")
         divided = any(name.startswith("train/") for name in names)
         self.items: Sequence[Item] = [
-            Item(name, _version(self.root / name), _split(name) if divided else None)
-            for name in names
+            Item(name, _version(self.root / name), _split(name) if divided else None, label)
+            for name, label in zip(names, _labels(names, divided), strict=True)
         ]
 
     def read(self, index: int, shape: tuple[int, int]) -> np.ndarray:
@@ -103,3 +104,9 @@ def _version(path: Path) -> str:
 
 def _split(name: str) -> str | None:
     return SPLIT_FOLDERS.get(name.partition("/")[0]) if "/" in name else None
+
+
+def _labels(names: Sequence[str], divided: bool) -> list[str | None]:
+    """Return the folder that each picture lies in, None for none."""
+    folders = [PurePosixPath(name).parts[divided:-1] for name in names]
+    return [parts[0] if parts else None for parts in folders]

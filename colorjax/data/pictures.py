@@ -22,12 +22,14 @@ class Pictures:
       names: of the N pictures, in the same order.
       splits: `train`, `validation` and `test`, each with its int64 indices into `images`.
       skipped: the pictures that could not be read.
+      labels: the name of what each shows, None where the source doesn't say.
     """
 
     images: np.ndarray
     names: tuple[str, ...]
     splits: dict[str, np.ndarray]
     skipped: tuple[Skipped, ...]
+    labels: tuple[str | None, ...] = ()
 
 
 def load_pictures(
@@ -51,7 +53,8 @@ def load_pictures(
     cached = open_cache(source, shape, data.cache_dir, data.threads)
     splits = split_items(cached.items, source.split_by, data.split_fractions, data.split_seed, rule)
     names = tuple(item.name for item in cached.items)
-    return Pictures(cached.images, names, splits, cached.skipped)
+    labels = tuple(item.label for item in cached.items)
+    return Pictures(cached.images, names, splits, cached.skipped, labels)
 
 
 def load_validation_pictures(data: ConfigDict, image_size: int) -> Pictures:
@@ -78,6 +81,28 @@ def _load_shape(load_size: Sequence[int], image_size: int) -> tuple[int, int]:
         return image_size, image_size
     height, width = load_size
     return height, width
+
+
+def number_labels(pictures: Pictures, classes: int) -> np.ndarray:
+    """Return the number of what each picture shows, int32 (N,) in [0, classes).
+
+    Raises:
+      UserError: if the source doesn't say what each picture shows, or they show more.
+    """
+    if None in pictures.labels:
+        name = pictures.names[pictures.labels.index(None)]
+        raise UserError(
+            f"{name} has no label, which config.phases.*.class_weight needs: sort the pictures "
+            "into folders by what they show, or set it to 0."
+        )
+    known = sorted({str(label) for label in pictures.labels})
+    if len(known) > classes:
+        raise UserError(
+            f"The pictures show {len(known)} kinds of things: set config.generator.classes, which "
+            f"is {classes}, to {len(known)}."
+        )
+    numbers = {label: number for number, label in enumerate(known)}
+    return np.array([numbers[str(label)] for label in pictures.labels], np.int32)
 
 
 def split_indices(pictures: Pictures, split: str) -> np.ndarray:

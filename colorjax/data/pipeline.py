@@ -1,6 +1,7 @@
 """Batches of decoded pictures, through Grain: the position in the data is the step."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,13 @@ def make_training_batches(
     *,
     batch_size: int,
     seed: int,
+    labels: np.ndarray | None = None,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
     prefetch: int = 4,
-) -> Iterator[np.ndarray]:
+) -> Iterator[Any]:
     """Return an endless iterator over this process's part of the shuffled batches.
 
     The global batch of step k depends on the seed and k alone, and each process has a contiguous
@@ -36,6 +38,7 @@ def make_training_batches(
       indices: (M,), the pictures of `images` to train on.
       batch_size: pictures in a global batch.
       seed: of the order.
+      labels: int32 (N,), of what the pictures show, to be given with them.
       start_step: the first step to give, counted from 0 over all epochs.
       process_index: which block of each batch to give.
       process_count: how many blocks each batch is divided into.
@@ -43,8 +46,8 @@ def make_training_batches(
       prefetch: batches to read ahead; 0 reads each when it is asked for.
 
     Returns:
-      An iterator over uint8 (batch_size / process_count, H, W, 3). Its threads end when it
-      is dropped.
+      An iterator over uint8 (batch_size / process_count, H, W, 3); with labels, over pairs of
+      these and int32 (batch_size / process_count,). Its threads end when it is dropped.
 
     Raises:
       ValueError: if there are fewer pictures than a batch holds.
@@ -57,8 +60,9 @@ def make_training_batches(
     block = _process_block(batch_size, process_index, process_count)
     pixels = np.asarray(images)
 
-    def read(places: np.ndarray) -> np.ndarray:
-        return pixels[indices[places[block]]]
+    def read(places: np.ndarray) -> Any:
+        chosen = indices[places[block]]
+        return pixels[chosen] if labels is None else (pixels[chosen], labels[chosen])
 
     # Places are batched and only then read, so that a batch is one gather from the memory map.
     places = grain.MapDataset.range(len(indices)).shuffle(seed=seed % 2**32)

@@ -22,11 +22,13 @@ class Item:
       name: unique within its source.
       version: changes whenever the picture's pixels may have changed.
       split: `train`, `validation` or `test` where the source says so, else None.
+      label: the name of what it shows, where the source divides its pictures so.
     """
 
     name: str
     version: str
     split: str | None = None
+    label: str | None = None
 
 
 class Source(Protocol):

@@ -4,6 +4,7 @@ from colorjax.models.autoencoders import DemoAutoencoder, PlainAutoencoder, Resi
 from colorjax.models.block_unet import BlockUNet
 from colorjax.models.celeba import CelebAAutoencoder, CelebADecoder
 from colorjax.models.critics import CNNCritic, ConvBlockCritic, PatchGAN, WGANCritic
+from colorjax.models.layers import CLASS_SCORES
 from colorjax.models.networks import (
     Networks,
     check_networks,
@@ -20,6 +21,7 @@ from colorjax.models.resnet_unet import ResNetUNet
 from colorjax.models.unet import UNet
 
 __all__ = [
+    "CLASS_SCORES",
     "CRITICS",
     "DTYPES",
     "GENERATORS",

@@ -12,6 +12,7 @@ from flax.typing import Initializer
 from colorjax.errors import UserError
 
 LEAKY_SLOPE = 0.2
+CLASS_SCORES = "class_scores"
 # Of DCGAN's and pix2pix's convolutions.
 KERNEL_INIT = nn.initializers.normal(0.02)
 
@@ -95,6 +96,24 @@ class GlobalContext(nn.Module):
         both = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(hidden)
         scale, shift = jnp.split(both[:, None, None, :], 2, axis=-1)
         return x * (1.0 + scale) + shift
+
+
+class ClassScores(nn.Module):
+    """Scores what a picture shows, from the mean over it, as one of so many classes.
+
+    The scores are no part of a prediction: training takes them from the collection `intermediates`,
+    and nobody computes them else. A network that is also told what pictures show tells sooner which
+    colours they may have (after Iizuka et al., doi 10.1145/2897824.2925974).
+    """
+
+    classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (B, H, W, C) to (B, classes) float32."""
+        scores = nn.Dense(self.classes, dtype=self.dtype)(jnp.mean(x, axis=(1, 2)))
+        return scores.astype(jnp.float32)
 
 
 class _UpConv(nn.Module):

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.models.convolution import convolution_for
-from colorjax.models.layers import GlobalContext, UpConv2x2, batch_norm, max_pool_2x2
+from colorjax.models.layers import (
+    CLASS_SCORES,
+    ClassScores,
+    GlobalContext,
+    UpConv2x2,
+    batch_norm,
+    max_pool_2x2,
+)
 
 
 class DoubleConv(nn.Module):
@@ -40,6 +47,8 @@ class UNet(nn.Module):
       context: whether the bottleneck is scaled and shifted by the mean over the picture.
       dropout: probability that a channel of the bottleneck is left out of a picture when training
         (Tompson et al., arXiv 1411.4280).
+      classes: how many things the training pictures may show, which the bottleneck then scores (see
+        `ClassScores`); 0 for none.
       saturation: factor of the prediction when not training, of ab; see `ResidualUNet`.
       output_channels: of the prediction; 2 for ab, 3 for RGB.
       dtype: of the arithmetic; parameters stay float32.
@@ -48,6 +57,7 @@ class UNet(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     context: bool = False
     dropout: float = 0.0
+    classes: int = 0
     saturation: float = 1.0
     output_channels: int = 2
     dtype: Any = jnp.float32
@@ -75,6 +85,8 @@ class UNet(nn.Module):
             skips.append(x)
             x = max_pool_2x2(x)
         x = DoubleConv(self.widths[-1], self.dtype)(x, train)
+        if self.classes:
+            self.sow("intermediates", CLASS_SCORES, ClassScores(self.classes, self.dtype)(x))
         if self.dropout:
             x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         if self.context:

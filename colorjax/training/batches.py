@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -34,6 +36,7 @@ class RunPictures:
         self._data, self._mesh = config.data, mesh
         self.pictures = data.load_pictures(config.data, config.image_size)
         self._train = data.split_indices(self.pictures, "train")
+        self._labels = _number_labels(self.pictures, config)
         self._validation_pictures, split = self.pictures, "validation"
         if config.data.validation_source:
             pictures = data.load_validation_pictures(config.data, config.image_size)
@@ -54,9 +57,12 @@ class RunPictures:
         self.originals = np.asarray(color.to_image(samples))
 
     @property
-    def batch_shape(self) -> tuple[int, int, int, int]:
-        """The shape (B, H, W, 3) of a global batch as loaded."""
-        return (self.batch_size, *self.pictures.images.shape[1:])
+    def abstract_batch(self) -> Any:
+        """The shape of a global batch as loaded: uint8 (B, H, W, 3), perhaps with labels (B,)."""
+        images = jax.ShapeDtypeStruct((self.batch_size, *self.pictures.images.shape[1:]), np.uint8)
+        if self._labels is None:
+            return images
+        return images, jax.ShapeDtypeStruct((self.batch_size,), self._labels.dtype)
 
     @property
     def training_set(self) -> str:
@@ -74,13 +80,17 @@ class RunPictures:
                 digest.update(pictures.images[index])
         return digest.hexdigest()
 
-    def training_batches(self, start_step: int) -> Iterator[np.ndarray]:
-        """Return this process's blocks of the shuffled batches, from a step on, without end."""
+    def training_batches(self, start_step: int) -> Iterator[Any]:
+        """Return this process's blocks of the shuffled batches, from a step on, without end.
+
+        A batch is pictures, or pictures and labels; see `data.make_training_batches`.
+        """
         return data.make_training_batches(
             self.pictures.images,
             self._train,
             batch_size=self.batch_size,
             seed=self._data.shuffle_seed,
+            labels=self._labels,
             start_step=start_step,
             process_index=parallel.process_index(),
             process_count=parallel.process_count(),
@@ -132,3 +142,10 @@ def _spread(indices: np.ndarray, count: int) -> np.ndarray:
     """Return at most `count` of the indices, evenly spaced: the same every time."""
     places = np.linspace(0, len(indices) - 1, min(count, len(indices)))
     return indices[places.round().astype(int)]
+
+
+def _number_labels(pictures: data.Pictures, config: ConfigDict) -> np.ndarray | None:
+    """Return the numbers of the pictures' labels if a phase learns from them."""
+    if not any(config.phases[name].get("class_weight", 0.0) for name in config.phase_order):
+        return None
+    return data.number_labels(pictures, config.generator.get("classes", 0))

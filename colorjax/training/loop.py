@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, evaluation, models, parallel
@@ -39,7 +38,7 @@ from colorjax.training.resuming import (
     read_pretrained_encoder,
 )
 from colorjax.training.state import TrainState, create_state, restart_optimizers
-from colorjax.training.step import make_train_step
+from colorjax.training.step import Batch, make_train_step
 
 
 def train(config: ConfigDict, workdir: Path, *, owns_process: bool = False) -> int:
@@ -202,15 +201,15 @@ class Run:
         self,
         epoch: int,
         phase: Phase,
-        batches: Iterator[np.ndarray],
+        batches: Iterator[Any],
         interruption: Interruption,
     ) -> bool:
         """Train to the epoch's end; False if a signal came before it."""
         end = (epoch + 1) * self.steps_per_epoch
         save_every = self.config.checkpoint.every_steps
         while self.host.step < end:
-            images = parallel.create_global_batch(next(batches), self.mesh)
-            self.state, metrics = self._take_step(phase, images)
+            batch = parallel.create_global_batch(next(batches), self.mesh)
+            self.state, metrics = self._take_step(phase, batch)
             self._take_pending(epoch)
             self.host.step += 1
             self._pending = (self.host.step, metrics)
@@ -234,13 +233,13 @@ class Run:
         )
         return parallel.map_step(step, self.mesh)
 
-    def _take_step(self, phase: Phase, images: jax.Array) -> tuple[TrainState, Any]:
+    def _take_step(self, phase: Phase, batch: Batch) -> tuple[TrainState, Any]:
         """Begin a step; a phase's first one compiles it."""
         if phase.name not in self._compiled:
-            self._compiled[phase.name] = self._steps[phase.name].lower(self.state, images).compile()
+            self._compiled[phase.name] = self._steps[phase.name].lower(self.state, batch).compile()
             # What the compiler needed, which may be as much as the step itself.
             give_back_freed_memory()
-        return self._compiled[phase.name](self.state, images)
+        return self._compiled[phase.name](self.state, batch)
 
     def _take_pending(self, epoch: int) -> None:
         """Fetch the last step's metrics: one step late, so that the device never waits."""
@@ -390,9 +389,8 @@ class Run:
 
     def _check_steps(self) -> None:
         """Trace every phase's step, so that what can't work is said before anything is written."""
-        images = jax.ShapeDtypeStruct(self.pictures.batch_shape, np.uint8)
         for phase in self.phases:
-            self._steps[phase.name].eval_shape(self._abstract_state, images)
+            self._steps[phase.name].eval_shape(self._abstract_state, self.pictures.abstract_batch)
 
     def _stop_early(self, interruption: Interruption) -> int:
         self.store.wait()

@@ -1,4 +1,4 @@
-"""The training step: a pure function (state, uint8 pictures) -> (state, metrics)."""
+"""The training step: a pure function (state, batch) -> (state, metrics)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from colorjax.data import TrainingPrepare
-from colorjax.training.objectives import Metrics, Objective
+from colorjax.training.objectives import Example, Metrics, Objective
 from colorjax.training.state import Parts, TrainState
 
-TrainStep = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+Batch = jax.Array | tuple[jax.Array, jax.Array]  # uint8 pictures; or these and labels
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -34,14 +35,16 @@ def make_train_step(
         the state but `step`. The device then holds the state twice, the old one and the new.
 
     Returns:
-      A function of the state and (B, H, W, 3) uint8 pictures that gives the next state and
-      scalar metrics, of which `nonfinite` is 1 where another metric or the new state is not finite.
+      A function of the state and (B, H, W, 3) uint8 pictures, or a pair of these and their (B,)
+      int32 labels, that gives the next state and scalar metrics, of which `nonfinite` is 1 where
+      another metric or the new state is not finite.
     """
 
-    def train_step(state: TrainState, images: jax.Array) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        images, labels = batch if isinstance(batch, tuple) else (batch, None)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         prepare_key, update_key = jax.random.split(key)
-        example = parts.codec.encode(prepare(images, prepare_key))
+        example = Example(*parts.codec.encode(prepare(images, prepare_key)), labels)
         updated, metrics = objective.update(parts, state, example, update_key)
         updated = update_average(updated, parts.ema_decay)
         networks = [updated.generator.params, updated.critic.params if updated.critic else {}]

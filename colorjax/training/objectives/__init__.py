@@ -11,10 +11,10 @@ from typing import Any
 from colorjax.errors import UserError
 from colorjax.ranges import Range, check_numbers
 from colorjax.training.objectives.adversarial import GAN, WGANGP
-from colorjax.training.objectives.base import Metrics, Objective
+from colorjax.training.objectives.base import Example, Metrics, Objective
 from colorjax.training.objectives.reconstruction import Reconstruction
 
-__all__ = ["GAN", "OBJECTIVES", "WGANGP", "Metrics", "Objective", "Reconstruction"]
+__all__ = ["GAN", "OBJECTIVES", "WGANGP", "Example", "Metrics", "Objective", "Reconstruction"]
 
 OBJECTIVES: dict[str, type] = {"reconstruction": Reconstruction, "gan": GAN, "wgan_gp": WGANGP}
 
@@ -25,6 +25,7 @@ _RANGES = {
     "generator_steps": Range(1, 1000),
     "critic_steps": Range(1, 1000),
     "reconstruction_weight": Range(0.0),
+    "class_weight": Range(0.0),
     "adversarial_weight": Range(0.0),
     "gradient_penalty_weight": Range(0.0),
     "critic_gate": Range(0.0, 1.0),

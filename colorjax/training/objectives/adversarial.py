@@ -74,7 +74,7 @@ class Adversarial(abc.ABC):
             generate_key, critic_key = jax.random.split(key)
 
             def loss_terms(prediction: jax.Array, critic_key: jax.Array = critic_key) -> Metrics:
-                image = parts.codec.critic_image(example[0], prediction)
+                image = parts.codec.critic_image(example.network_input, prediction)
                 scores, _ = apply_critic(critic, critic_state.variables, image, critic_key)
                 return {"gan_loss": jnp.mean(self.generator_loss(scores))}
 
@@ -102,10 +102,10 @@ class Adversarial(abc.ABC):
         critic, critic_state = _critic_of(parts, state)
         generate_key, critic_key = jax.random.split(key)
         critic_key, noise_key = jax.random.split(critic_key)
-        prediction, _ = generate(parts, state.generator, example[0], generate_key)
-        prediction = self._replace_by_noise(parts, state, prediction, example[1], noise_key)
-        real = parts.codec.critic_image(*example)
-        fake = parts.codec.critic_image(example[0], prediction)
+        prediction, _ = generate(parts, state.generator, example.network_input, generate_key)
+        prediction = self._replace_by_noise(parts, state, prediction, example.target, noise_key)
+        real = parts.codec.critic_image(example.network_input, example.target)
+        fake = parts.codec.critic_image(example.network_input, prediction)
 
         def critic_loss(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             variables = critic_state.replace(params=params).variables

@@ -2,18 +2,31 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from colorjax import losses
-from colorjax.models import convolution
+from colorjax.models import CLASS_SCORES, convolution
 from colorjax.training.state import NetworkState, Parts, TrainState
 
 Metrics = dict[str, jax.Array]
-Example = tuple[jax.Array, jax.Array]  # network input and target
 CriticFunction = Callable[[jax.Array], jax.Array]  # images (B, H, W, 3) to scores (B, ...)
+
+
+class Example(NamedTuple):
+    """What a step is shown, encoded.
+
+    Attributes:
+      network_input: (B, H, W, channels).
+      target: (B, H, W, channels), what should come out.
+      labels: int32 (B,), of what the pictures show, where a phase learns from them.
+    """
+
+    network_input: jax.Array
+    target: jax.Array
+    labels: jax.Array | None = None
 
 
 class Objective(Protocol):
@@ -56,15 +69,18 @@ def update_generator(
       loss_terms: the named, scalar terms of the loss of a prediction.
       weights: of the terms that the loss sums; terms without a weight are reported only.
     """
-    network_input, target = example
 
     @spare_memory
-    def generate_with(params: Any) -> tuple[jax.Array, Any]:
-        return generate(parts, generator.replace(params=params), network_input, key)
+    def generate_with(params: Any) -> tuple[jax.Array, Any, Any]:
+        shown = generator.replace(params=params)
+        return generate_scored(parts, shown, example.network_input, key)
 
     def generator_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-        prediction, batch_stats = generate_with(params)
-        terms = {"l1": jnp.mean(losses.absolute_error(prediction, target))}
+        prediction, batch_stats, scores = generate_with(params)
+        terms = {"l1": jnp.mean(losses.absolute_error(prediction, example.target))}
+        if example.labels is not None:
+            terms["class_loss"] = jnp.mean(losses.class_loss(scores, example.labels))
+            terms["class_accuracy"] = jnp.mean(jnp.argmax(scores, axis=-1) == example.labels)
         terms |= loss_terms(prediction)
         total = jnp.asarray(sum(weight * terms[name] for name, weight in weights.items()))
         return total, (batch_stats, terms | {"generator_loss": total})
@@ -96,14 +112,23 @@ def generate(
     parts: Parts, generator: NetworkState, network_input: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Return the prediction with the batch's statistics, and the running ones it leads to."""
+    prediction, batch_stats, _ = generate_scored(parts, generator, network_input, key)
+    return prediction, batch_stats
+
+
+def generate_scored(
+    parts: Parts, generator: NetworkState, network_input: jax.Array, key: jax.Array
+) -> tuple[jax.Array, Any, Any]:
+    """Return what `generate` does, and the scores of what the pictures show, if there are any."""
     prediction, updated = parts.generator.apply(
         generator.variables,
         network_input,
         train=True,
-        mutable=["batch_stats"],
+        mutable=["batch_stats", "intermediates"],
         rngs={"dropout": key},
     )
-    return prediction, updated.get("batch_stats", {})
+    scores = updated.get("intermediates", {}).get(CLASS_SCORES, (None,))
+    return prediction, updated.get("batch_stats", {}), scores[0]
 
 
 def mean_reports(reports: list[Metrics]) -> Metrics:

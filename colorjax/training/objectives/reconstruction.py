@@ -19,10 +19,17 @@ from colorjax.training.state import Parts, TrainState
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The mean absolute or squared error of the prediction."""
+    """The mean absolute or squared error of the prediction.
+
+    Attributes:
+      generator_steps: updates per batch.
+      loss: absolute (L1) or squared.
+      class_weight: of the cross-entropy of what the pictures show, their labels; see `ClassScores`.
+    """
 
     generator_steps: int = 1
-    loss: str = "absolute"  # absolute (L1) or squared
+    loss: str = "absolute"
+    class_weight: float = 0.0
 
     critic_steps = 0
 
@@ -38,15 +45,20 @@ class Reconstruction:
         loss = losses.RECONSTRUCTION_LOSSES[self.loss]
 
         def loss_terms(prediction: jax.Array) -> Metrics:
-            return {"reconstruction": jnp.mean(loss(prediction, example[1]))}
+            return {"reconstruction": jnp.mean(loss(prediction, example.target))}
+
+        weights = {"reconstruction": 1.0}
+        if self.class_weight:
+            weights["class_loss"] = self.class_weight
 
         reports: list[Metrics] = []
         for update_key in jax.random.split(key, self.generator_steps):
             generator, metrics = update_generator(
-                parts, state.generator, example, update_key, loss_terms, {"reconstruction": 1.0}
+                parts, state.generator, example, update_key, loss_terms, weights
             )
             state = state.replace(generator=generator)
-            del metrics["reconstruction"]  # it is the generator's loss
+            if len(weights) == 1:
+                del metrics["reconstruction"]  # it is the generator's loss
             reports.append(metrics)
         return state, mean_reports(reports)
 
