@@ -10,10 +10,11 @@ environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
@@ -55,13 +56,20 @@ def convolve(
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
-def convolution_for(train: bool) -> Callable[..., jax.Array]:
-    """Return what a generator's `flax.linen.Conv` takes for `conv_general_dilated`.
+def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
+    """Return a generator's 3x3 convolution that a norm follows: it keeps the size, without a bias.
 
-    In training that is `convolve`, for the sake of its kernel gradient; at rest, where there is
-    none, XLA's own, which every exporter knows.
+    In training it goes through `convolve`, for the sake of its kernel gradient; at rest, where
+    there is none, through XLA's own, which every exporter knows.
     """
-    return convolve if train else jax.lax.conv_general_dilated
+    return nn.Conv(
+        features,
+        (3, 3),
+        padding=1,
+        use_bias=False,
+        dtype=dtype,
+        conv_general_dilated=convolve if train else jax.lax.conv_general_dilated,
+    )
 
 
 def is_folded() -> bool:

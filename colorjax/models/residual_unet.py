@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
-from colorjax.models.convolution import convolution_for
+from colorjax.models.convolution import convolution_3x3
 from colorjax.models.layers import (
     GlobalContext,
     UpConv2x2,
@@ -35,14 +35,7 @@ class ResidualBlock(nn.Module):
         residual = x
         for _ in range(2):
             residual = nn.relu(_norm(self.norm, residual.shape[-1], train, self.dtype)(residual))
-            residual = nn.Conv(
-                x.shape[-1],
-                (3, 3),
-                padding=1,
-                use_bias=False,
-                dtype=self.dtype,
-                conv_general_dilated=convolution_for(train),
-            )(residual)
+            residual = convolution_3x3(x.shape[-1], train, self.dtype)(residual)
         return x + residual
 
 

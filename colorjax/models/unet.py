@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from colorjax.models.convolution import convolution_for
+from colorjax.models.convolution import convolution_3x3
 from colorjax.models.layers import (
     CLASS_SCORES,
     ClassScores,
@@ -27,14 +27,7 @@ class DoubleConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, C) to (B, H, W, features)."""
         for _ in range(2):
-            x = nn.Conv(
-                self.features,
-                (3, 3),
-                padding=1,
-                use_bias=False,
-                dtype=self.dtype,
-                conv_general_dilated=convolution_for(train),
-            )(x)
+            x = convolution_3x3(self.features, train, self.dtype)(x)
             x = nn.relu(batch_norm(train, self.dtype)(x))
         return x
 

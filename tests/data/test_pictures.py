@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorjax.data import load_pictures, load_validation_pictures, split_indices
+from colorjax.data import (
+    load_pictures,
+    load_validation_pictures,
+    number_labels,
+    split_indices,
+)
 from colorjax.errors import UserError
 from configs import common
 
@@ -37,6 +42,20 @@ def test_ten_photos_have_all_three_splits(data, tmp_path):
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), split_indices(pictures, "all"))
     assert min(len(part) for part in parts) >= 1
     assert [skipped.name for skipped in pictures.skipped] == ["zzz.png"]
+
+
+def test_labels_are_numbered_in_their_order(data, tmp_path):
+    for folder, count in (("tulip", 2), ("aster", 1), ("rose", 1)):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        _save_photos(tmp_path / "photos" / folder, count)
+    data.source = f"folder:{tmp_path / 'photos'}"
+    pictures = load_pictures(data, 4)
+    np.testing.assert_array_equal(number_labels(pictures, 3), [0, 1, 2, 2])
+    with pytest.raises(UserError, match=r"3 kinds of things: .* to 3"):
+        number_labels(pictures, 2)
+    _save_photos(tmp_path / "photos", 1)
+    with pytest.raises(UserError, match=r"000\.png has no label"):
+        number_labels(load_pictures(data, 4), 3)
 
 
 def test_the_field_with_a_misspelt_source_is_named(data):

@@ -34,6 +34,14 @@ def test_each_epoch_is_another_permutation():
     assert len(np.unique(epochs, axis=0)) == 3
 
 
+def test_labels_come_with_their_pictures():
+    labels = np.arange(50, dtype=np.int32) * 7
+    batches = make_training_batches(IMAGES, INDICES, batch_size=4, seed=0, labels=labels)
+    for (images, chosen), expected in zip(itertools.islice(batches, 7), _take(7), strict=True):
+        np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
+        np.testing.assert_array_equal(chosen, 7 * expected.astype(int))
+
+
 def test_what_does_not_fill_a_batch_waits_an_epoch():
     assert steps_per_epoch(24, 5) == 4
     epochs = _take(4 * 30, batch_size=5).reshape(30, 20)

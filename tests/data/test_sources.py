@@ -39,6 +39,18 @@ def test_folder_lists_pictures_of_a_tree_sorted_by_relative_path(tmp_path):
     assert names == ["a/deep/x.webp", "b/1.jpg", "b/2.PNG", "c.tiff", "d.jpeg", "e.bmp", "f.gif"]
 
 
+def test_the_first_folder_of_a_picture_is_its_label(tmp_path):
+    for name in ["rose/1.png", "rose/old/2.png", "3.png"]:
+        _save(tmp_path / "all" / name)
+        _save(tmp_path / "divided/train" / name)
+        _save(tmp_path / "divided/test" / name)
+    labels = [
+        [item.label for item in open_source(_data(f"folder:{tmp_path / name}")).items]
+        for name in ("all", "divided")
+    ]
+    assert labels == [[None, "rose", "rose"], [None, "rose", "rose"] * 2]
+
+
 def test_folder_follows_links_but_no_loop(tmp_path):
     _save(tmp_path / "elsewhere/1.png")
     _save(tmp_path / "photos/2.png")

@@ -166,8 +166,11 @@ def plain_autoencoder(layers, x):
     return nn.sigmoid(layers.conv(x))
 
 
-def test_residual_unet_sees_the_whole_picture():
-    network, network_input = create("residual_unet", attention=False)
+@pytest.mark.parametrize(
+    ("name", "options"), [("residual_unet", {"attention": False}), ("unet", {"context": True})]
+)
+def test_context_sees_the_whole_picture(name, options):
+    network, network_input = create(name, **options)
     network_input = jnp.tile(network_input, (1, 1, 16, 1))
     variables = randomize(init(network, network_input))
     plain = network.clone(context=False)
@@ -238,8 +241,9 @@ def test_residual_unet_takes_group_norm():
     assert predict(network, variables, network_input).shape == (*network_input.shape[:3], 2)
 
 
-def test_residual_unet_saturates_what_it_predicts_but_learns_without():
-    network, network_input = create("residual_unet")
+@pytest.mark.parametrize("name", ["residual_unet", "unet"])
+def test_what_is_predicted_is_saturated_but_learnt_without(name):
+    network, network_input = create(name)
     variables = randomize(init(network, network_input))
     vivid = network.clone(saturation=1.5)
     plain = predict(network, variables, network_input)
@@ -249,6 +253,23 @@ def test_residual_unet_saturates_what_it_predicts_but_learns_without():
         for each in (network, vivid)
     ]
     np.testing.assert_array_equal(*trained)
+
+
+def test_scores_of_classes_come_from_the_bottleneck_and_change_no_prediction():
+    network, network_input = create("unet", classes=5)
+    variables = randomize(init(network, network_input))
+    _, updated = network.apply(
+        variables, network_input, False, mutable=["intermediates"], capture_intermediates=True
+    )
+    seen = updated["intermediates"]
+    bottleneck = seen["DoubleConv_1"]["__call__"][0]  # of two stages
+    dense = variables["params"]["ClassScores_0"]["Dense_0"]
+    expected = bottleneck.mean((1, 2)) @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(seen[models.CLASS_SCORES][0], expected, rtol=1e-5, atol=1e-6)
+    predictions = [
+        predict(each, variables, network_input) for each in (network, network.clone(classes=0))
+    ]
+    np.testing.assert_array_equal(*predictions)
 
 
 WRITTEN_OUT = [pix2pix, block_unet, residual_autoencoder, demo_autoencoder, plain_autoencoder]
@@ -341,7 +362,8 @@ def test_pix2pix_drops_out_after_the_innermost_while_the_width_stays(widths, siz
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("pix2pix", {}), ("residual_unet", {"dropout": 0.5})]
+    ("name", "options"),
+    [("pix2pix", {}), ("residual_unet", {"dropout": 0.5}), ("unet", {"dropout": 0.5})],
 )
 def test_channels_drop_out_in_training_alone(name, options):
     network, network_input = create(name, **options)

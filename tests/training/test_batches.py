@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from skimage import transform
 
-from colorjax import parallel
+from colorjax import Colorizer, parallel
+from colorjax.errors import UserError
 from colorjax.training import loop
 from colorjax.training.batches import RunPictures
 
@@ -78,3 +79,21 @@ def test_a_run_with_every_preparation_ends_and_resumes(two_sources, tmp_path, st
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if "validation/psnr" in line]
     assert [(line["step"], line["epoch"]) for line in epochs] == [(steps, 1), (2 * steps, 2)]
+
+
+def test_a_run_learns_what_its_folders_say_and_colours(tiny_config, photo_folder, tmp_path):
+    for number, path in enumerate(sorted(photo_folder.glob("*.png"))):
+        folder = photo_folder / ("odd" if number % 2 else "even")
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    tiny_config.data.source = f"folder:{photo_folder}"
+    tiny_config.phases.pretraining.class_weight = 0.5
+    with pytest.raises(UserError, match=r"2 kinds of things: set config\.generator\.classes"):
+        loop.train(tiny_config, tmp_path / "run")
+    tiny_config.generator.classes = 2
+    assert loop.train(tiny_config, tmp_path / "run") == 0
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert all(line["train/class_loss"] > 0 for line in lines if "train/class_loss" in line)
+    assert any("train/class_accuracy" in line for line in lines)
+    picture = np.zeros((20, 30), np.uint8)
+    assert Colorizer.load(tmp_path / "run").colorize(picture).shape == (20, 30, 3)

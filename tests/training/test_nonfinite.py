@@ -35,12 +35,11 @@ class Poisoned(objectives.Reconstruction):
 
     def update(self, parts, state, example, key):
         is_bad = jnp.any(state.step == jnp.asarray((*self.bad_steps, -1)))
-        network_input, target = example
         factor = jnp.where(is_bad, self.factor, 1.0)
         if self.place == "target":
-            example = (network_input, factor * target)
+            example = example._replace(target=factor * example.target)
         else:
-            example = (factor * network_input, target)
+            example = example._replace(network_input=factor * example.network_input)
         return super().update(parts, state, example, key)
 
 

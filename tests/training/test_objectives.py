@@ -1,5 +1,7 @@
 """Each objective's update against its loss written out, and what its options change."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from small_networks import SmallCritic, SmallGenerator
 
 from colorjax import color, models
 from colorjax.errors import UserError
-from colorjax.training.objectives import GAN, WGANGP, Reconstruction
+from colorjax.training.objectives import GAN, WGANGP, Example, Reconstruction
 from colorjax.training.objectives.base import spare_memory
 from colorjax.training.state import Parts, TrainState, create_state
 
@@ -39,7 +41,7 @@ def state(parts):
 @pytest.fixture
 def example(parts):
     rgb = jax.random.uniform(jax.random.key(5), (4, 8, 8, 3))
-    return parts.codec.encode(rgb)
+    return Example(*parts.codec.encode(rgb))
 
 
 @pytest.fixture
@@ -84,6 +86,32 @@ def test_reconstruction_moves_the_generator_alone(parts, state, example):
     np.testing.assert_allclose(metrics["l1"], np.abs(prediction - example[1]).mean(), rtol=1e-5)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_equal(updated.generator.params, state.generator.params)
+
+
+def test_an_update_that_learns_classes_is_that_of_its_written_out_loss(parts, example):
+    network = models.UNet(widths=(2, 4), classes=3)
+    parts = dataclasses.replace(parts, generator=network, generator_optimizer=optax.sgd(0.5))
+    state = create_state(parts, 8, jax.random.key(0))
+    example = example._replace(labels=jnp.array([0, 2, 2, 1]))
+    objective = Reconstruction(class_weight=0.25)
+    updated, metrics = update(objective, parts, state, example, jax.random.key(1))
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        prediction, seen = network.apply(
+            variables, example.network_input, True, mutable=["batch_stats", "intermediates"]
+        )
+        (scores,) = seen["intermediates"][models.CLASS_SCORES]
+        chances = jnp.exp(scores) / jnp.exp(scores).sum(-1, keepdims=True)
+        surprise = -jnp.log(chances[jnp.arange(4), example.labels]).mean()
+        return jnp.abs(prediction - example.target).mean() + 0.25 * surprise, surprise
+
+    gradients, surprise = jax.jit(jax.grad(loss, has_aux=True))(state.generator.params)
+    expected = jax.tree.map(lambda x, g: x - 0.5 * g, state.generator.params, gradients)
+    chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
+    np.testing.assert_allclose(metrics["class_loss"], surprise, rtol=1e-5)
+    total = metrics["reconstruction"] + 0.25 * metrics["class_loss"]
+    np.testing.assert_allclose(metrics["generator_loss"], total, rtol=1e-5)
 
 
 def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, example):
@@ -145,7 +173,7 @@ def test_critic_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, state, 
     fake, _ = parts.generator.apply(
         state.generator.variables, example[0], True, mutable=["batch_stats"]
     )
-    real_image = jnp.concatenate(example, -1)
+    real_image = jnp.concatenate(example[:2], -1)
     fake_image = jnp.concatenate([example[0], fake], -1)
     alpha = jax.random.uniform(penalty_key, (4, 1, 1, 1))
 
