@@ -25,6 +25,9 @@ _FREE_TO_CHANGE = re.compile(
     r"|data\.(cache_dir|tfds_dir|manual_dir|threads|prefetch)"
 )
 
+# Fields that runs of earlier versions lack, and the values that they were trained with.
+_BORN_LATER = {"class_weight": 0.0}
+
 # What decides how much memory is taken: also checked of a model that comes from elsewhere.
 _SIZES = {
     "image_size": Range(1, LARGEST_SIDE),
@@ -133,6 +136,10 @@ def check_resumable(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
       UserError: naming the first field that makes it another run.
     """
     before, after = _flatten(old), _flatten(new)
+    for field in after.keys() - before.keys():
+        name = field.rpartition(".")[2]
+        if name in _BORN_LATER:
+            before[field] = _BORN_LATER[name]
     for field in sorted(before.keys() | after.keys()):
         if before.get(field) != after.get(field) and not _FREE_TO_CHANGE.fullmatch(field):
             raise UserError(

@@ -21,8 +21,13 @@ def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def class_loss(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    """Return the cross-entropy of scores (B, classes) and labels (B,), float32 (B,)."""
-    return optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+    """Return the cross-entropy of scores (B, classes), logits, and labels, float32 (B,).
+
+    Args:
+      scores: (B, classes), any float.
+      labels: int32 (B,), in [0, classes).
+    """
+    return optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(scores, jnp.float32), labels)
 
 
 RECONSTRUCTION_LOSSES = {"absolute": absolute_error, "squared": squared_error}

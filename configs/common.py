@@ -91,7 +91,8 @@ def reconstruction(epochs: int = 5) -> ConfigDict:
     fields.objective = "reconstruction"
     fields.epochs = epochs
     fields.loss = "absolute"  # absolute (L1) or squared
-    fields.class_weight = 0.0  # of what the pictures show: their folder; see generator.classes
+    # Of the cross-entropy of what pictures show, their folders; needs generator.classes (unet).
+    fields.class_weight = 0.0
     return fields
 
 

@@ -82,6 +82,15 @@ def test_numbers_out_of_range_are_named(tiny_config, field, value, message):
         configuration.check_ranges(tiny_config)
 
 
+def test_a_run_from_before_a_field_was_born_is_resumed_as_it_was_trained(tiny_config, tmp_path):
+    old = tiny_config.copy_and_resolve_references()
+    del old.phases.pretraining["class_weight"]
+    configuration.check_resumable(old, tiny_config, tmp_path)
+    tiny_config.phases.pretraining.class_weight = 0.5
+    with pytest.raises(UserError, match=r"pretraining\.class_weight=0\.0, not 0\.5"):
+        configuration.check_resumable(old, tiny_config, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("phases.adversarial.epochs", 9), ("checkpoint.keep", 5), ("data.cache_dir", "elsewhere")],

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from colorjax import losses
 
@@ -20,6 +21,15 @@ def test_absolute_error_is_elementwise_in_float32() -> None:
     error = losses.absolute_error(prediction, target)
     assert error.dtype == jnp.float32
     np.testing.assert_allclose(error, [[0.25, 3.001]], rtol=1e-6)
+
+
+def test_class_loss_is_the_cross_entropy_of_each_picture_in_float32() -> None:
+    scores = jax.random.normal(KEY, (5, 3), jnp.bfloat16)
+    labels = np.array([0, 2, 1, 1, 0])
+    loss = losses.class_loss(scores, jnp.asarray(labels))
+    assert loss.dtype == jnp.float32
+    expected = -log_softmax(np.asarray(scores, np.float64), axis=-1)[np.arange(5), labels]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 1, 1, 1), (2, 5, 5, 1)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from colorjax import Colorizer, checkpoint, configuration
 from colorjax.errors import UserError
@@ -78,8 +79,12 @@ def test_a_shipped_model_may_be_more_vivid_than_its_run(tmp_path: Path) -> None:
 
 
 def test_a_network_without_saturation_is_not_given_one(model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="saturation does not apply to unet"):
-        ship(str(model_folder), tmp_path / "model", saturation=1.5)
+    run = Path(shutil.copytree(model_folder, tmp_path / "run"))
+    config = configuration.read_config(run)
+    config.generator = ConfigDict({"name": "block_unet", "widths": (4, 8)})
+    configuration.save_config(config, run)
+    with pytest.raises(UserError, match="saturation does not apply to block_unet"):
+        ship(f"{run}@1", tmp_path / "model", saturation=1.5)
     assert not (tmp_path / "model").exists()
 
 

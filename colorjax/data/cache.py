@@ -230,7 +230,7 @@ def _allocate(path: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _written_meanwhile(path: Path) -> Iterator[None]:
-    """Have the disk take a mapped file's pages as they are filled, so that none wait at the end."""
+    """Have the disk take a mapped file's pages as they are filled, so that few wait at the end."""
     done = threading.Event()
     write = getattr(os, "fdatasync", os.fsync)  # lets go of Python's lock, as memmap.flush doesn't
 

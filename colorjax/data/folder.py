@@ -107,6 +107,7 @@ def _split(name: str) -> str | None:
 
 
 def _labels(names: Sequence[str], divided: bool) -> list[str | None]:
-    """Return the folder that each picture lies in, None for none."""
-    folders = [PurePosixPath(name).parts[divided:-1] for name in names]
+    """Return the first folder of each path, below the split's where there is one; None for none."""
+    first = 1 if divided else 0
+    folders = [PurePosixPath(name).parts[first:-1] for name in names]
     return [parts[0] if parts else None for parts in folders]

@@ -29,7 +29,7 @@ class Pictures:
     names: tuple[str, ...]
     splits: dict[str, np.ndarray]
     skipped: tuple[Skipped, ...]
-    labels: tuple[str | None, ...] = ()
+    labels: tuple[str | None, ...]
 
 
 def load_pictures(
@@ -83,26 +83,39 @@ def _load_shape(load_size: Sequence[int], image_size: int) -> tuple[int, int]:
     return height, width
 
 
-def number_labels(pictures: Pictures, classes: int) -> np.ndarray:
-    """Return the number of what each picture shows, int32 (N,) in [0, classes).
+def number_labels(pictures: Pictures, indices: np.ndarray, classes: int) -> np.ndarray:
+    """Return the numbers of what pictures show, int32 (N,): in [0, classes), -1 for the others.
+
+    Args:
+      pictures: N, with labels.
+      indices: (M,), those that are to be numbered; labels have the order of their names.
+      classes: how many kinds of things they may show.
 
     Raises:
-      UserError: if the source doesn't say what each picture shows, or they show more.
+      UserError: if one of them has no label, or they show more than `classes` kinds or but one.
     """
-    if None in pictures.labels:
-        name = pictures.names[pictures.labels.index(None)]
+    names = [pictures.labels[index] for index in indices]
+    if None in names:
         raise UserError(
-            f"{name} has no label, which config.phases.*.class_weight needs: sort the pictures "
-            "into folders by what they show, or set it to 0."
+            f"{pictures.names[indices[names.index(None)]]} has no label, which "
+            "config.phases.*.class_weight needs: take folder:PATH, the pictures sorted into "
+            "folders by what they show, or set it to 0."
         )
-    known = sorted({str(label) for label in pictures.labels})
+    known = sorted({str(name) for name in names})
+    if len(known) == 1:
+        raise UserError(
+            f"All pictures lie in the folder {known[0]}: sort them by what they show, or set "
+            "config.phases.*.class_weight to 0."
+        )
     if len(known) > classes:
         raise UserError(
             f"The pictures show {len(known)} kinds of things: set config.generator.classes, which "
             f"is {classes}, to {len(known)}."
         )
     numbers = {label: number for number, label in enumerate(known)}
-    return np.array([numbers[str(label)] for label in pictures.labels], np.int32)
+    numbered = np.full(len(pictures.labels), -1, np.int32)
+    numbered[indices] = [numbers[str(name)] for name in names]
+    return numbered
 
 
 def split_indices(pictures: Pictures, split: str) -> np.ndarray:

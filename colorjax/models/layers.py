@@ -12,7 +12,7 @@ from flax.typing import Initializer
 from colorjax.errors import UserError
 
 LEAKY_SLOPE = 0.2
-CLASS_SCORES = "class_scores"
+CLASS_SCORES = "class_scores"  # the name of `ClassScores`' result in `intermediates`
 # Of DCGAN's and pix2pix's convolutions.
 KERNEL_INIT = nn.initializers.normal(0.02)
 

@@ -41,6 +41,7 @@ MOST_OPTIONS = 64  # entries of an option such as widths
 LARGEST_OPTION = 2**16  # of any number; a model from elsewhere may ask for anything
 _RANGES = {
     "width": Range(1, LARGEST_OPTION),
+    "classes": Range(0, LARGEST_OPTION),
     "stem_stride": Range(2, 4),
     "dropout": Range(0.0, 1.0, excluded=1.0),
     "saturation": Range(0.0, 10.0),

@@ -78,7 +78,7 @@ class UNet(nn.Module):
             skips.append(x)
             x = max_pool_2x2(x)
         x = DoubleConv(self.widths[-1], self.dtype)(x, train)
-        if self.classes:
+        if self.classes and (self.is_initializing() or self.is_mutable_collection("intermediates")):
             self.sow("intermediates", CLASS_SCORES, ClassScores(self.classes, self.dtype)(x))
         if self.dropout:
             x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)

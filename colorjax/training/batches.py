@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from colorjax import color, data, evaluation, parallel, sheets
 from colorjax.console import notice
+from colorjax.errors import UserError
 from colorjax.files import write_whole
 from colorjax.training.resuming import hash_names
 
@@ -36,7 +37,7 @@ class RunPictures:
         self._data, self._mesh = config.data, mesh
         self.pictures = data.load_pictures(config.data, config.image_size)
         self._train = data.split_indices(self.pictures, "train")
-        self._labels = _number_labels(self.pictures, config)
+        self._labels = _number_labels(self.pictures, self._train, config)
         self._validation_pictures, split = self.pictures, "validation"
         if config.data.validation_source:
             pictures = data.load_validation_pictures(config.data, config.image_size)
@@ -144,8 +145,21 @@ def _spread(indices: np.ndarray, count: int) -> np.ndarray:
     return indices[places.round().astype(int)]
 
 
-def _number_labels(pictures: data.Pictures, config: ConfigDict) -> np.ndarray | None:
-    """Return the numbers of the pictures' labels if a phase learns from them."""
-    if not any(config.phases[name].get("class_weight", 0.0) for name in config.phase_order):
+def _number_labels(
+    pictures: data.Pictures, indices: np.ndarray, config: ConfigDict
+) -> np.ndarray | None:
+    """Return the numbers of the training pictures' labels if a phase learns from them.
+
+    Raises:
+      UserError: if they have none, or the generator can't learn them.
+    """
+    phases = [config.phases[name] for name in config.phase_order]
+    if not any(phase.epochs and phase.get("class_weight", 0.0) for phase in phases):
         return None
-    return data.number_labels(pictures, config.generator.get("classes", 0))
+    if not config.generator.get("classes", 0):
+        raise UserError(
+            f"The generator {config.generator.name} scores no classes: set "
+            "config.phases.*.class_weight to 0, or take a recipe with config.generator.classes, as "
+            "configs/colorjax.py:flowers has."
+        )
+    return data.number_labels(pictures, indices, config.generator.classes)

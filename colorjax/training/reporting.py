@@ -26,6 +26,8 @@ _PLOTS = {
         "train/gradient_penalty",
     ),
     "critic's accuracy": ("train/critic_accuracy", "validation/critic_accuracy"),
+    "loss of what pictures show": ("train/class_loss",),
+    "accuracy of what pictures show": ("train/class_accuracy",),
     "PSNR (dB)": ("validation/psnr",),
 }
 

@@ -50,7 +50,8 @@ def test_colouring_a_photo_imports_nothing_that_it_does_not_need(
         "import sys; from colorjax.cli import main\n"
         f"assert main(['colorize', {str(work / 'photo.jpg')!r}, '--model', {str(model_folder)!r},"
         f" '--output', {str(work / 'coloured.png')!r}]) == 0\n"
-        "print({'scipy', 'grain', 'tensorflow_datasets', 'gradio', 'matplotlib', 'skimage', 'av'}"
+        "print({'scipy', 'grain', 'tensorflow_datasets', 'gradio', 'matplotlib', 'skimage', 'av',"
+        " 'requests'}"
         " & {name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

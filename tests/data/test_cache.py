@@ -5,12 +5,14 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from colorjax.data import cache
 from colorjax.data.cache import open_cache
 from colorjax.data.folder import FolderSource
 from colorjax.errors import UserError
@@ -154,6 +156,35 @@ class _CountingFolder(FolderSource):
     def read(self, index, shape):
         self.read_names.append(self.items[index].name)
         return super().read(index, shape)
+
+
+class _WaitingFolder(FolderSource):
+    """A folder whose pictures come once the disk was asked twice to take what there is."""
+
+    def __init__(self, path, written):
+        super().__init__(path)
+        self.written = written
+
+    def read(self, index, shape):
+        assert self.written.wait(timeout=60)
+        return super().read(index, shape)
+
+
+def test_what_the_disk_refuses_while_pictures_are_decoded_does_no_harm(photos, monkeypatch):
+    calls, written = [], threading.Event()
+
+    def write(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            written.set()
+            raise OSError("no space left")
+
+    monkeypatch.setattr(cache, "_SECONDS_BETWEEN_WRITES", 0.01)
+    monkeypatch.setattr(os, "fdatasync", write)
+    cached = open_cache(_WaitingFolder(str(photos), written), (4, 4), str(photos.parent / "cache"))
+    assert _colors(cached) == COLORS
+    assert len(calls) == 2
+    assert not any(thread.name == "write" for thread in threading.enumerate())
 
 
 def test_a_change_elsewhere_reads_neither_good_nor_broken_pictures_again(photos):

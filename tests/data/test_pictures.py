@@ -44,18 +44,36 @@ def test_ten_photos_have_all_three_splits(data, tmp_path):
     assert [skipped.name for skipped in pictures.skipped] == ["zzz.png"]
 
 
-def test_labels_are_numbered_in_their_order(data, tmp_path):
+@pytest.fixture
+def sorted_photos(data, tmp_path):
+    """Four pictures in three folders, and one that lies beside these."""
+    _save_photos(tmp_path / "photos", 1)
     for folder, count in (("tulip", 2), ("aster", 1), ("rose", 1)):
-        (tmp_path / "photos").mkdir(exist_ok=True)
         _save_photos(tmp_path / "photos" / folder, count)
     data.source = f"folder:{tmp_path / 'photos'}"
-    pictures = load_pictures(data, 4)
-    np.testing.assert_array_equal(number_labels(pictures, 3), [0, 1, 2, 2])
-    with pytest.raises(UserError, match=r"3 kinds of things: .* to 3"):
-        number_labels(pictures, 2)
-    _save_photos(tmp_path / "photos", 1)
-    with pytest.raises(UserError, match=r"000\.png has no label"):
-        number_labels(load_pictures(data, 4), 3)
+    return load_pictures(data, 4)
+
+
+def test_labels_are_numbered_in_the_order_of_their_names(sorted_photos):
+    assert sorted_photos.labels == (None, "aster", "rose", "tulip", "tulip")
+    numbers = number_labels(sorted_photos, np.array([1, 2, 3, 4]), 3)
+    np.testing.assert_array_equal(numbers, [-1, 0, 1, 2, 2])
+    # What is in no folder, or is not asked for, changes nothing.
+    numbers = number_labels(sorted_photos, np.array([2, 4]), 3)
+    np.testing.assert_array_equal(numbers, [-1, -1, 0, -1, 1])
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([0, 1, 2], r"000\.png has no label, .*: take folder:PATH"),
+        ([3, 4], "All pictures lie in the folder tulip"),
+        ([1, 2, 3], "3 kinds of things: set config.generator.classes, which is 2, to 3"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_named(sorted_photos, indices, message):
+    with pytest.raises(UserError, match=message):
+        number_labels(sorted_photos, np.array(indices), 2)
 
 
 def test_the_field_with_a_misspelt_source_is_named(data):

@@ -35,9 +35,11 @@ def test_each_epoch_is_another_permutation():
 
 
 def test_labels_come_with_their_pictures():
+    options = {"batch_size": 4, "process_index": 1, "process_count": 2, "start_step": 3}
     labels = np.arange(50, dtype=np.int32) * 7
-    batches = make_training_batches(IMAGES, INDICES, batch_size=4, seed=0, labels=labels)
-    for (images, chosen), expected in zip(itertools.islice(batches, 7), _take(7), strict=True):
+    batches = make_training_batches(IMAGES, INDICES, seed=0, labels=labels, **options)
+    alone = _take(7, **options)
+    for (images, chosen), expected in zip(itertools.islice(batches, 7), alone, strict=True):
         np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
         np.testing.assert_array_equal(chosen, 7 * expected.astype(int))
 

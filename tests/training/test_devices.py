@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 DEVICE_COUNTS = (1, 2, 4, 8)
 STEPS = 4
 TOLERANCE = 1e-4  # an update moves a weight by up to 1e-2
-OBJECTIVES = ("reconstruction", "gan", "wgan_gp")
+OBJECTIVES = ("reconstruction", "classes", "gan", "wgan_gp")
 OTHER_DRAWS = "other_draws"
 
 Arrays = dict[str, np.ndarray]
@@ -35,6 +35,7 @@ def create_config(objective: str, folder: Path) -> ConfigDict:
     config.generator_optimizer.eps = config.critic_optimizer.eps = 1e-4
     phases = {
         "reconstruction": common.reconstruction(),
+        "classes": common.reconstruction(),
         "gan": common.gan(epochs=1, reconstruction_weight=10.0),
         "wgan_gp": common.wgan_gp(epochs=1),
     }
@@ -42,7 +43,12 @@ def create_config(objective: str, folder: Path) -> ConfigDict:
     if objective == "gan":
         config.critic.norm = "batch"
         config.phases.gan.critic_gate = 0.5
-    if objective != "reconstruction":
+    if objective == "classes":
+        config.generator = ConfigDict(
+            {"name": "unet", "widths": (2, 4), "classes": 3, "context": True, "dropout": 0.5}
+        )
+        config.phases.classes.class_weight = 0.5
+    if objective in ("gan", "wgan_gp"):
         config.phases[objective].noise_every_epochs = 2
     return config
 
@@ -71,8 +77,10 @@ def train_some_steps(config: ConfigDict, device_count: int, first_step: int = 0)
     generator = np.random.default_rng(0)
     metrics = {}
     for number in range(STEPS):
-        images = generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-        state, metrics[str(number)] = step(state, parallel.create_global_batch(images, mesh))
+        batch = generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+        if "classes" in config.generator:
+            batch = batch, generator.integers(0, 3, 8, dtype=np.int32)
+        state, metrics[str(number)] = step(state, parallel.create_global_batch(batch, mesh))
     networks = {"generator": state.generator, "critic": state.critic, "average": state.average}
     leaves = jax.tree_util.tree_leaves_with_path({"state": networks, "metrics": metrics})
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

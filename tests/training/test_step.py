@@ -146,6 +146,13 @@ def test_an_objective_names_the_number_that_is_out_of_range(field, value):
         create_objective(fields)
 
 
+def test_the_weight_of_classes_is_not_negative():
+    fields = common.reconstruction()
+    fields.class_weight = -1.0
+    with pytest.raises(UserError, match=r"config\.phases\.\*\.class_weight=-1\.0: give a number"):
+        create_objective(fields)
+
+
 def test_an_unknown_objective_names_its_field():
     with pytest.raises(UserError, match=r"config\.phases\.\*\.objective is 'wgan': choose one"):
         create_objective({"objective": "wgan", "epochs": 1})

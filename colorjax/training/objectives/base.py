@@ -64,7 +64,7 @@ def update_generator(
     Args:
       parts: networks and optimisers.
       generator: its state.
-      example: network input and target.
+      example: network input, target and perhaps labels, whose loss and accuracy are then reported.
       key: of dropout.
       loss_terms: the named, scalar terms of the loss of a prediction.
       weights: of the terms that the loss sums; terms without a weight are reported only.
@@ -119,7 +119,10 @@ def generate(
 def generate_scored(
     parts: Parts, generator: NetworkState, network_input: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, Any, Any]:
-    """Return what `generate` does, and the scores of what the pictures show, if there are any."""
+    """Return what `generate` does, and the scores of what the pictures show.
+
+    These are (B, classes) float32; None of a generator without `classes`.
+    """
     prediction, updated = parts.generator.apply(
         generator.variables,
         network_input,
