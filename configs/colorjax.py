@@ -58,7 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.split_fractions = (0.9, 0.04, 0.06)
         config.generator.classes = 102
         config.phases.reconstruction.class_weight = 0.03
-        config.phases.reconstruction.epochs = 13
+        config.phases.reconstruction.epochs = 12
     elif variant == "faces":
         narrow(config)
         shrink_to_faces(config)
