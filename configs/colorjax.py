@@ -89,7 +89,13 @@ def take_plain_unet(config: ConfigDict) -> None:
     config.data.load_size = (80, 80)
     config.ema_decay = 0.998
     config.generator = ConfigDict(
-        {"name": "unet", "widths": (32, 64, 128, 256, 512), "context": True, "dropout": 0.1}
+        {
+            "name": "unet",
+            "widths": (32, 64, 128, 256, 512),
+            "context": True,
+            "dropout": 0.1,
+            "softening": 0.4,
+        }
     )
 
 

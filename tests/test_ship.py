@@ -78,6 +78,21 @@ def test_a_shipped_model_may_be_more_vivid_than_its_run(tmp_path: Path) -> None:
     np.testing.assert_allclose(vivid, 1.5 * plain, rtol=1e-4, atol=1e-4)
 
 
+def test_what_is_too_large_for_half_precision_is_kept_whole(tmp_path: Path) -> None:
+    config = configuration.load_recipe(str(ROOT / "configs/wgan.py") + ":tiny")
+    config.generator.widths = (4, 8)
+    network = create_networks(config).generator
+    variables = network.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), False)
+    variables["batch_stats"]["DoubleConv_0"]["BatchNorm_0"]["var"] += 1e6
+    checkpoint.save_model(tmp_path / "run", variables)
+    configuration.save_config(config, tmp_path / "run")
+    ship(str(tmp_path / "run"), tmp_path / "model")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    shipped, run = (Colorizer.load(tmp_path / name).predict_ab(image) for name in ("model", "run"))
+    assert np.abs(run).max() > 1
+    np.testing.assert_allclose(shipped, run, atol=0.2)
+
+
 def test_a_network_without_saturation_is_not_given_one(model_folder: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(model_folder, tmp_path / "run"))
     config = configuration.read_config(run)

@@ -69,7 +69,7 @@ def test_a_shipped_config_names_no_place(folder: Path) -> None:
 
 def test_weights_are_stored_in_half_and_computed_with_in_full(folder: Path) -> None:
     stored = ocp.StandardCheckpointHandler().metadata(epath.Path(folder / "generator")).tree
-    assert {leaf.dtype for leaf in jax.tree.leaves(stored)} == {np.dtype("float16")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(stored["params"])} == {np.dtype("float16")}
     colorizer = Colorizer.load(folder)
     assert {leaf.dtype for leaf in jax.tree.leaves(colorizer._variables)} == {np.dtype("float32")}
     assert find_model(folder).config.dtype == "float32"

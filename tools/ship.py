@@ -4,7 +4,8 @@
 
 The folder holds `config.json`, `checksums.json` and the item `generator`, and can be copied,
 renamed and shared. `LICENSE` and `README.md`, the model's card, are written there by hand, before
-or after. The weights are stored in float16 and computed with in float32; what only this machine
+or after. The weights are stored in float16, arrays of which one is too large for that in float32,
+and computed with in float32; what only this machine
 knows, such as where the photos lie, is taken out of the config. `--saturation` sets the factor of
 the predicted colour, which a generator that has that field learns without.
 """
@@ -55,8 +56,8 @@ def ship(run: str, folder: Path, saturation: float | None = None) -> None:
       saturation: factor of the predicted colour; None for the run's own.
 
     Raises:
-      UserError: if there is no such run, the folder holds a model, a weight is too large for
-        float16, or the generator can't be given that saturation.
+      UserError: if there is no such run, the folder holds a model, or the generator can't be given
+        that saturation.
     """
     held = [name for name in _MODEL if (folder / name).exists()]
     if held:
@@ -67,12 +68,16 @@ def ship(run: str, folder: Path, saturation: float | None = None) -> None:
     networks = create_networks(files.config)
     mesh = parallel.create_mesh()
     variables = read_variables(files, "generator", generator_shapes(networks), mesh)
-    halved = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), variables)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(halved)):
-        raise UserError(f"{run} has weights that are too large for float16: it can't be shipped.")
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_model(folder, halved)
+    checkpoint.save_model(folder, jax.tree.map(_halve, variables))
     configuration.save_config(_make_config(files.config), folder)
+
+
+def _halve(leaf: jax.Array) -> np.ndarray:
+    """Return an array in half the bytes if float16 can hold it: variances may be larger."""
+    array = np.asarray(leaf)
+    fits = np.abs(array).max() <= np.finfo(np.float16).max
+    return array.astype(np.float16 if fits else np.float32)
 
 
 def _make_config(config: ConfigDict) -> ConfigDict:

@@ -61,20 +61,34 @@ def upsample_bilinear(features: jax.Array) -> jax.Array:
     exporter takes. Pixels beyond the edge repeat it.
     """
     for axis in (1, 2):
-        size = features.shape[axis]
-        first = jax.lax.slice_in_dim(features, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(features, size - 1, size, axis=axis)
-        before = jax.lax.concatenate(
-            [first, jax.lax.slice_in_dim(features, 0, size - 1, axis=axis)], axis
-        )
-        after = jax.lax.concatenate(
-            [jax.lax.slice_in_dim(features, 1, size, axis=axis), last], axis
-        )
+        before, after = _neighbours(features, axis)
         pairs = [0.75 * features + 0.25 * before, 0.75 * features + 0.25 * after]
         shape = list(features.shape)
         shape[axis] *= 2
         features = jnp.stack(pairs, axis=axis + 1).reshape(shape)
     return features
+
+
+def soften(features: jax.Array, share: float) -> jax.Array:
+    """Mix (B, H, W, C) with so much of itself under the binomial filter [1 2 1] / 4 both ways.
+
+    Pixels beyond the edge repeat it.
+    """
+    smooth = features
+    for axis in (1, 2):
+        before, after = _neighbours(smooth, axis)
+        smooth = 0.5 * smooth + 0.25 * (before + after)
+    return (1.0 - share) * features + share * smooth
+
+
+def _neighbours(features: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Return for each pixel the one before it along an axis, and the one after it."""
+    size = features.shape[axis]
+    first = jax.lax.slice_in_dim(features, 0, 1, axis=axis)
+    last = jax.lax.slice_in_dim(features, size - 1, size, axis=axis)
+    inner = [jax.lax.slice_in_dim(features, start, start + size - 1, axis=axis) for start in (0, 1)]
+    before = jax.lax.concatenate([first, inner[0]], axis)
+    return before, jax.lax.concatenate([inner[1], last], axis)
 
 
 class GlobalContext(nn.Module):

@@ -45,6 +45,7 @@ _RANGES = {
     "stem_stride": Range(2, 4),
     "dropout": Range(0.0, 1.0, excluded=1.0),
     "saturation": Range(0.0, 10.0),
+    "softening": Range(0.0, 1.0),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -14,6 +14,7 @@ from colorjax.models.layers import (
     UpConv2x2,
     batch_norm,
     max_pool_2x2,
+    soften,
 )
 
 
@@ -42,6 +43,8 @@ class UNet(nn.Module):
         (Tompson et al., arXiv 1411.4280).
       classes: how many things the training pictures may show, which the bottleneck then scores (see
         `ClassScores`); 0 for none.
+      softening: share of a binomial filter that the input is given when not training (`soften`). A
+        random zoom leaves training pictures softer than those that are then coloured.
       saturation: factor of the prediction when not training, of ab; see `ResidualUNet`.
       output_channels: of the prediction; 2 for ab, 3 for RGB.
       dtype: of the arithmetic; parameters stay float32.
@@ -51,6 +54,7 @@ class UNet(nn.Module):
     context: bool = False
     dropout: float = 0.0
     classes: int = 0
+    softening: float = 0.0
     saturation: float = 1.0
     output_channels: int = 2
     dtype: Any = jnp.float32
@@ -72,6 +76,8 @@ class UNet(nn.Module):
           (B, H, W, output_channels) float32, linear (no tanh).
         """
         x = network_input.astype(self.dtype)
+        if self.softening and not train:
+            x = soften(x, self.softening)
         skips = []
         for features in self.widths[:-1]:
             x = DoubleConv(features, self.dtype)(x, train)

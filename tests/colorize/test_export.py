@@ -37,7 +37,7 @@ SMALL: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "resnet_transfer": ({}, "lab_unit"),
     "resnet_unet": ({"encoder_end": "layer1"}, "lab_centered"),
-    "unet": ({"widths": (4, 8), "context": True, "dropout": 0.1, "classes": 3}, "lab_centered"),
+    "unet": ({"widths": (4, 8), "context": True, "softening": 0.4, "classes": 3}, "lab_centered"),
 }
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from colorjax import models
 from colorjax.errors import UserError
@@ -270,6 +271,21 @@ def test_scores_of_classes_come_from_the_bottleneck_and_change_no_prediction():
         predict(each, variables, network_input) for each in (network, network.clone(classes=0))
     ]
     np.testing.assert_array_equal(*predictions)
+
+
+def test_unet_softens_what_it_is_shown_but_learns_without():
+    network, network_input = create("unet")
+    soft = network.clone(softening=0.4)
+    variables = randomize(init(network, network_input))
+    smooth = ndimage.convolve1d(network_input, [0.25, 0.5, 0.25], axis=1, mode="nearest")
+    smooth = ndimage.convolve1d(smooth, [0.25, 0.5, 0.25], axis=2, mode="nearest")
+    expected = predict(network, variables, 0.6 * network_input + 0.4 * smooth)
+    np.testing.assert_allclose(predict(soft, variables, network_input), expected, atol=1e-5)
+    trained = [
+        each.apply(variables, network_input, True, mutable=["batch_stats"])[0]
+        for each in (network, soft)
+    ]
+    np.testing.assert_array_equal(*trained)
 
 
 WRITTEN_OUT = [pix2pix, block_unet, residual_autoencoder, demo_autoencoder, plain_autoencoder]
