@@ -84,6 +84,7 @@ def test_what_is_too_large_for_half_precision_is_kept_whole(tmp_path: Path) -> N
     network = create_networks(config).generator
     variables = network.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), False)
     variables["batch_stats"]["DoubleConv_0"]["BatchNorm_0"]["var"] += 1e6
+    variables["params"]["DoubleConv_0"]["BatchNorm_0"]["scale"] *= 1e3
     checkpoint.save_model(tmp_path / "run", variables)
     configuration.save_config(config, tmp_path / "run")
     ship(str(tmp_path / "run"), tmp_path / "model")

@@ -24,7 +24,7 @@ CLASSES = {"train/class_loss": 2.0, "train/class_accuracy": 0.5}
         (GAN, 4),
         (GAN | ACCURACY, 5),
         ({"validation/psnr": 20.0}, 1),
-        (CLASSES, 2),
+        (RECONSTRUCTION | CLASSES, 4),
     ],
 )
 def test_each_kind_of_figure_that_is_there_has_a_plot(tmp_path, values, plots):
