@@ -94,6 +94,19 @@ def test_what_is_too_large_for_half_precision_is_kept_whole(tmp_path: Path) -> N
     np.testing.assert_allclose(shipped, run, atol=0.2)
 
 
+def test_weights_that_are_not_finite_are_not_shipped(tmp_path: Path) -> None:
+    config = configuration.load_recipe(str(ROOT / "configs/wgan.py") + ":tiny")
+    config.generator.widths = (4, 8)
+    network = create_networks(config).generator
+    variables = network.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), False)
+    variables["params"]["Conv_0"]["bias"] += np.nan
+    checkpoint.save_model(tmp_path / "run", variables)
+    configuration.save_config(config, tmp_path / "run")
+    with pytest.raises(UserError, match="weights that are not finite"):
+        ship(str(tmp_path / "run"), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_network_without_saturation_is_not_given_one(model_folder: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(model_folder, tmp_path / "run"))
     config = configuration.read_config(run)

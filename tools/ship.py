@@ -1,13 +1,13 @@
 """Make a model folder of a run: the generator alone, in half the bytes.
 
-    python tools/ship.py checkpoints/colorjax-flowers checkpoints/flowers --saturation 1.2
+    python tools/ship.py checkpoints/colorjax-flowers checkpoints/flowers --saturation 1.1
 
 The folder holds `config.json`, `checksums.json` and the item `generator`, and can be copied,
 renamed and shared. `LICENSE` and `README.md`, the model's card, are written there by hand, before
 or after. The weights are stored in float16, arrays of which one is too large for that in float32,
-and computed with in float32; what only this machine
-knows, such as where the photos lie, is taken out of the config. `--saturation` sets the factor of
-the predicted colour, which a generator that has that field learns without.
+and computed with in float32; what only this machine knows, such as where the photos lie, is taken
+out of the config. `--saturation` sets the factor of the predicted colour, which a generator that
+has that field learns without.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def ship(run: str, folder: Path, saturation: float | None = None) -> None:
       saturation: factor of the predicted colour; None for the run's own.
 
     Raises:
-      UserError: if there is no such run, the folder holds a model, or the generator can't be given
-        that saturation.
+      UserError: if there is no such run, the folder holds a model, a weight is not finite, or the
+        generator can't be given that saturation.
     """
     held = [name for name in _MODEL if (folder / name).exists()]
     if held:
@@ -68,6 +68,8 @@ def ship(run: str, folder: Path, saturation: float | None = None) -> None:
     networks = create_networks(files.config)
     mesh = parallel.create_mesh()
     variables = read_variables(files, "generator", generator_shapes(networks), mesh)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise UserError(f"{run} has weights that are not finite: it can't be shipped.")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save_model(folder, jax.tree.map(_halve, variables))
     configuration.save_config(_make_config(files.config), folder)
