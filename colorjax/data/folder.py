@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -52,8 +52,13 @@ class FolderSource:
             raise UserError(f"The folder {path!r} holds no image files ({extensions}).")
         divided = any(name.startswith("train/") for name in names)
         self.items: Sequence[Item] = [
-            Item(name, _version(self.root / name), _split(name) if divided else None, label)
-            for name, label in zip(names, _labels(names, divided), strict=True)
+            Item(
+                name,
+                _version(self.root / name),
+                split=_split(name) if divided else None,
+                label=_label(name, divided),
+            )
+            for name in names
         ]
 
     def read(self, index: int, shape: tuple[int, int]) -> np.ndarray:
@@ -106,8 +111,7 @@ def _split(name: str) -> str | None:
     return SPLIT_FOLDERS.get(name.partition("/")[0]) if "/" in name else None
 
 
-def _labels(names: Sequence[str], divided: bool) -> list[str | None]:
-    """Return the first folder of each path, below the split's where there is one; None for none."""
-    first = 1 if divided else 0
-    folders = [PurePosixPath(name).parts[first:-1] for name in names]
-    return [parts[0] if parts else None for parts in folders]
+def _label(name: str, divided: bool) -> str | None:
+    """Return a path's first folder, below the split's where there is one; None for none."""
+    folders = name.split("/")[1 if divided else 0 : -1]
+    return folders[0] if folders else None

@@ -102,7 +102,7 @@ class Adversarial(abc.ABC):
         critic, critic_state = _critic_of(parts, state)
         generate_key, critic_key = jax.random.split(key)
         critic_key, noise_key = jax.random.split(critic_key)
-        prediction, _ = generate(parts, state.generator, example.network_input, generate_key)
+        prediction, *_ = generate(parts, state.generator, example.network_input, generate_key)
         prediction = self._replace_by_noise(parts, state, prediction, example.target, noise_key)
         real = parts.codec.critic_image(example.network_input, example.target)
         fake = parts.codec.critic_image(example.network_input, prediction)

@@ -71,9 +71,8 @@ def update_generator(
     """
 
     @spare_memory
-    def generate_with(params: Any) -> tuple[jax.Array, Any, Any]:
-        shown = generator.replace(params=params)
-        return generate_scored(parts, shown, example.network_input, key)
+    def generate_with(params: Any) -> tuple[jax.Array, Any, jax.Array | None]:
+        return generate(parts, generator.replace(params=params), example.network_input, key)
 
     def generator_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
         prediction, batch_stats, scores = generate_with(params)
@@ -110,18 +109,11 @@ def _is_dear(primitive: Any, *_: Any, **parameters: Any) -> bool:
 
 def generate(
     parts: Parts, generator: NetworkState, network_input: jax.Array, key: jax.Array
-) -> tuple[jax.Array, Any]:
-    """Return the prediction with the batch's statistics, and the running ones it leads to."""
-    prediction, batch_stats, _ = generate_scored(parts, generator, network_input, key)
-    return prediction, batch_stats
+) -> tuple[jax.Array, Any, jax.Array | None]:
+    """Return the prediction with the batch's statistics, and the running ones it leads to.
 
-
-def generate_scored(
-    parts: Parts, generator: NetworkState, network_input: jax.Array, key: jax.Array
-) -> tuple[jax.Array, Any, Any]:
-    """Return what `generate` does, and the scores of what the pictures show.
-
-    These are (B, classes) float32; None of a generator without `classes`.
+    The third is the scores of what the pictures show, (B, classes) float32; None of a generator
+    without `classes`.
     """
     prediction, updated = parts.generator.apply(
         generator.variables,
@@ -130,8 +122,8 @@ def generate_scored(
         mutable=["batch_stats", "intermediates"],
         rngs={"dropout": key},
     )
-    scores = updated.get("intermediates", {}).get(CLASS_SCORES, (None,))
-    return prediction, updated.get("batch_stats", {}), scores[0]
+    (scores,) = updated.get("intermediates", {}).get(CLASS_SCORES, (None,))
+    return prediction, updated.get("batch_stats", {}), scores
 
 
 def mean_reports(reports: list[Metrics]) -> Metrics:

@@ -57,7 +57,7 @@ class Reconstruction:
                 parts, state.generator, example, update_key, loss_terms, weights
             )
             state = state.replace(generator=generator)
-            if len(weights) == 1:
+            if not self.class_weight:
                 del metrics["reconstruction"]  # it is the generator's loss
             reports.append(metrics)
         return state, mean_reports(reports)
