@@ -2,6 +2,7 @@
 
     python train.py --config configs/colorjax.py        # Flowers-102 at 128 pixels
     python train.py --config configs/colorjax.py:flowers --config.data.source=folder:flowers
+    python train.py --config configs/colorjax.py:flowers_finish --config.data.source=folder:flowers
     python train.py --config configs/colorjax.py:faces --config.data.source=folder:faces
     python train.py --config configs/colorjax.py:small  # 64 pixels, narrow: a CPU in minutes
     python train.py --config configs/colorjax.py:tiny   # built-in data, minutes on a CPU
@@ -13,7 +14,7 @@ parts and mirror images of the photos. docs/results.md tells what was tried, one
 
 `flowers` and `faces` are the models that colorjax ships; docs/results.md has their time and what
 they reach. `flowers` is a plain U-Net at all of 64 pixels, which learns the species of each photo
-besides: `folder:flowers` holds one folder a species.
+besides: `folder:flowers` holds one folder a species. `flowers_finish` goes on where it ended.
 """
 
 from ml_collections import ConfigDict
@@ -21,11 +22,11 @@ from ml_collections import ConfigDict
 from colorjax.configuration import unknown_variant
 from configs import common
 
-VARIANTS = ("flowers", "faces", "small", "tiny")
+VARIANTS = ("flowers", "flowers_finish", "faces", "small", "tiny")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe, or its variant `flowers`, `faces`, `small` or `tiny`."""
+    """Return the recipe, or its variant, one of `VARIANTS`."""
     config = common.get_config()
     config.batch_size = 32
     config.data.source = "tfds:oxford_flowers102"
@@ -52,13 +53,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.generator_optimizer.warmup_steps = 200
     config.phase_order = ("reconstruction",)
     config.phases = ConfigDict({"reconstruction": common.reconstruction(epochs=40)})
-    if variant == "flowers":
+    if variant in ("flowers", "flowers_finish"):
         take_plain_unet(config)
         config.data.source = "folder:flowers"
         config.data.split_fractions = (0.9, 0.04, 0.06)
         config.generator.classes = 102
         config.phases.reconstruction.class_weight = 0.03
         config.phases.reconstruction.epochs = 12
+        if variant == "flowers_finish":
+            finish(config)
     elif variant == "faces":
         narrow(config)
         shrink_to_faces(config)
@@ -97,6 +100,16 @@ def take_plain_unet(config: ConfigDict) -> None:
             "softening": 0.4,
         }
     )
+
+
+def finish(config: ConfigDict) -> None:
+    """Go on from an earlier run, on parts that no zoom has made softer than what is coloured."""
+    config.init_from = "checkpoints/colorjax-flowers"
+    config.data.load_size = (72, 72)
+    config.data.zoom = 1.0
+    config.generator.softening = 0.0
+    config.generator_optimizer.learning_rate = 5e-4
+    config.phases.reconstruction.epochs = 10
 
 
 def narrow(config: ConfigDict) -> None:

@@ -14,7 +14,9 @@ def get_config() -> ConfigDict:
     # On a GPU: the same operations in the same order each time, and slower, for an exact resume.
     config.deterministic = False
     config.ema_decay = 0.999  # of the generator's average, per step; 0 switches it off
-    config.init_from = ""  # a run's folder (or DIR@STEP) whose weights and optimisers to start from
+    # A run's folder (or DIR@STEP) whose weights and optimisers to start from, or a model's, which
+    # holds the generator's weights alone.
+    config.init_from = ""
     # The encoder's weights, where init_from names none: FILE.npz, FILE.safetensors, hf://OWNER/NAME.
     config.pretrained = ""
     config.steps_per_epoch = 0  # batches; 0: each training picture once an epoch

@@ -12,7 +12,7 @@ coefficients are enlarged (He and Sun, Fast Guided Filter, arXiv 1505.00996).
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,8 @@ def enlarge_guided(values: jax.Array, lightness: jax.Array, side: int) -> jax.Ar
     small = values.shape[0]
     result = jnp.asarray(values, jnp.float32)
     for level in range(1, (side // small).bit_length()):
-        guide = _resize(lightness[..., None], small * 2**level)
-        result = _resize(result, small * 2**level)
+        guide = resample(lightness[..., None], small * 2**level)
+        result = resample(result, small * 2**level)
         result = jax.lax.fori_loop(0, _ROUNDS, partial(_sharpen, values, guide), result)
     return result
 
@@ -98,9 +98,28 @@ def resize_guided(ab: jax.Array, rgb: jax.Array) -> jax.Array:
     if len(ab) == len(rgb):
         return ab
     side = working_size(len(ab))
-    guide = _lightness(jnp.clip(_resize(rgb, side), 0.0, 1.0))
+    guide = _lightness(jnp.clip(resample(rgb, side), 0.0, 1.0))
     slope, offset = _fit(enlarge_guided(ab, guide[..., 0], side), guide)
-    return _resize(slope, len(rgb)) * _lightness(rgb) + _resize(offset, len(rgb))
+    return resample(slope, len(rgb)) * _lightness(rgb) + resample(offset, len(rgb))
+
+
+def resample(values: jax.Array, side: int) -> jax.Array:
+    """Return a square map at another size, bicubically, antialiased where it shrinks.
+
+    It equals `jax.image.resize` with "cubic", which traces its weights anew for each size: the ten
+    of an enlargement took 0.2 s of the time that a first picture waits for.
+
+    Args:
+      values: (S, S, C).
+      side: of the result.
+
+    Returns:
+      (side, side, C); the values as they are if S is `side`.
+    """
+    if values.shape[0] == side:
+        return values
+    weights = _resampling_weights(values.shape[0], side)
+    return jnp.einsum("ai,bj,ijc->abc", weights, weights, values, precision="highest")
 
 
 def _lightness(rgb: jax.Array) -> jax.Array:
@@ -111,7 +130,7 @@ def _sharpen(small: jax.Array, guide: jax.Array, _: jax.Array, result: jax.Array
     """Return the result filtered, plus what it then lacks of the small map."""
     slope, offset = _fit(result, guide)
     result = slope * guide + offset
-    return result + _resize(small - _resize(result, small.shape[0]), guide.shape[0])
+    return result + resample(small - resample(result, small.shape[0]), guide.shape[0])
 
 
 def _fit(values: jax.Array, guide: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -131,8 +150,13 @@ def _mean(values: jax.Array) -> jax.Array:
     return (values[:, :-2] + values[:, 1:-1] + values[:, 2:]) / 9.0
 
 
-def _resize(values: jax.Array, side: int) -> jax.Array:
-    """Return (H, W, C) resampled to a square, bicubically, antialiased where it shrinks."""
-    if values.shape[0] == side:
-        return values
-    return jax.image.resize(values, (side, side, values.shape[-1]), "cubic", antialias=True)
+@lru_cache(maxsize=64)
+def _resampling_weights(before: int, after: int) -> np.ndarray:
+    """Return float32 (after, before): what each pixel takes of those before (Keys, 1981)."""
+    step = before / after
+    centers = (np.arange(after)[:, None] + 0.5) * step - 0.5
+    distance = np.abs(centers - np.arange(before)) / max(step, 1.0)
+    near = (1.5 * distance - 2.5) * distance**2 + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    weights = np.where(distance < 1.0, near, np.where(distance < 2.0, far, 0.0))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -34,6 +34,7 @@ from colorjax.training.resuming import (
     HostState,
     check_past_phases,
     check_workdir,
+    describe_initial_state,
     read_initial_state,
     read_pretrained_encoder,
 )
@@ -357,8 +358,10 @@ class Run:
         if checkpoint.has_steps(self.workdir):
             return parallel.replicate(state, self.mesh)
         if self.config.init_from:
-            self._say(f"starting from the weights and optimisers of {self.config.init_from}")
-            return read_initial_state(self.config.init_from, self._abstract_state)
+            source = self.config.init_from
+            self._say(f"starting from {describe_initial_state(source)}")
+            state = parallel.replicate(state, self.mesh)
+            return read_initial_state(source, state, self._abstract_state)
         if self.config.pretrained:
             generator = self.parts[self.phases[0].name].generator
             state = read_pretrained_encoder(self.config.pretrained, generator, state)

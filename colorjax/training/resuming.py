@@ -166,20 +166,41 @@ def check_past_phases(workdir: Path, phases: tuple[Phase, ...], epoch: int) -> N
         )
 
 
-def read_initial_state(source: str, abstract: TrainState) -> TrainState:
-    """Return an earlier run's weights and optimisers as the state of step 0.
+def read_initial_state(source: str, fresh: TrainState, abstract: TrainState) -> TrainState:
+    """Return the state of step 0 that starts where an earlier run ended, or from a model's weights.
 
     Args:
-      source: a run's folder, or `DIR@STEP`.
+      source: a run's folder, or `DIR@STEP`: its weights and optimisers; or the folder of a model,
+        which holds a generator alone: its weights, with the fresh critic and optimisers.
+      fresh: the state before the first step.
       abstract: the expected state, as shapes with shardings.
 
     Raises:
-      UserError: if there is no such run, or it is damaged or doesn't fit.
+      UserError: if there is no such run or model, or it is damaged or doesn't fit.
     """
+    folder = _find_initial(source)
+    if checkpoint.has_item(folder, "state"):
+        return restart_schedules(checkpoint.restore_state(folder, abstract))
+    variables = checkpoint.restore_item(folder, "generator", abstract.generator.variables)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    generator = fresh.generator.replace(params=params, batch_stats=batch_stats)
+    return start_average(fresh.replace(generator=generator))
+
+
+def describe_initial_state(source: str) -> str:
+    """Return in words what `read_initial_state` takes from there.
+
+    Raises:
+      UserError: if there is no such run or model.
+    """
+    is_run = checkpoint.has_item(_find_initial(source), "state")
+    return f"the weights{' and optimisers' if is_run else ''} of {source}"
+
+
+def _find_initial(source: str) -> Path:
     folder, step = checkpoint.parse_model_name(source)
     configuration.read_config(folder)
-    state = checkpoint.restore_state(checkpoint.find_step(folder, step, best=False), abstract)
-    return restart_schedules(state)
+    return checkpoint.find_step(folder, step, best=False)
 
 
 def read_pretrained_encoder(source: str, generator: nn.Module, state: TrainState) -> TrainState:

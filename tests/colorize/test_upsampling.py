@@ -14,6 +14,7 @@ from colorjax.colorize.pictures import Photo
 from colorjax.colorize.upsampling import (
     enlarge_guided,
     fit_lightness,
+    resample,
     resize_guided,
     working_size,
 )
@@ -68,6 +69,12 @@ def test_color_is_fitted_as_a_function_of_lightness() -> None:
     # Windows of less variance than the filter's 16 units are flattened a little.
     assert np.abs(slope[..., 0] - 0.5).mean() < 0.02
     assert np.abs(slope * lightness[..., None] + offset - ab).mean() < 1.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(16, 64), (64, 16), (20, 48), (48, 20), (1, 4)])
+def test_maps_are_resampled_as_jax_does_it(before: int, after: int) -> None:
+    values = np.random.default_rng(3).uniform(-50, 50, (before, before, 2)).astype(np.float32)
+    np.testing.assert_allclose(resample(values, after), shrink(values, after), atol=1e-3)
 
 
 def test_the_working_size_is_a_doubling() -> None:

@@ -159,6 +159,41 @@ def test_training_can_start_from_earlier_weights_and_optimisers(whole_run, tmp_p
     assert int(run.state.step) == 0
 
 
+def save_generator(run: Path, folder: Path) -> None:
+    """Make a model's folder, which holds a generator alone, of a run's last step."""
+    folder.mkdir()
+    shutil.copy(run / "config.json", folder)
+    checkpoint.save_model(folder, read_state(run, 8).generator.variables)
+
+
+def test_training_can_start_from_the_generator_of_a_model(whole_run, tmp_path, capsys):
+    config, whole = whole_run
+    save_generator(whole, tmp_path / "model")
+    config = config.copy_and_resolve_references()
+    fresh = loop.Run(config, tmp_path / "fresh")
+    fresh.close()
+    config.init_from = str(tmp_path / "model")
+    run = loop.Run(config, tmp_path / "run")
+    run.close()
+    expected = read_state(whole, 8).generator
+    chex.assert_trees_all_equal(run.state.generator.variables, expected.variables)
+    chex.assert_trees_all_equal(run.state.average, expected.variables)
+    chex.assert_trees_all_equal(run.state.generator.opt_state, fresh.state.generator.opt_state)
+    chex.assert_trees_all_equal(run.state.critic, fresh.state.critic)
+    assert f"starting from the weights of {tmp_path}/model" in capsys.readouterr().out
+
+
+def test_the_generator_of_a_model_must_fit(whole_run, tmp_path):
+    config, whole = whole_run
+    save_generator(whole, tmp_path / "model")
+    config = config.copy_and_resolve_references()
+    config.init_from = str(tmp_path / "model")
+    config.generator.widths = (4, 6)
+    with pytest.raises(UserError, match=r"model/generator doesn't fit the network: "):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_move_after_a_start_from_a_run_whose_rate_had_decayed(whole_run, tmp_path):
     config, _ = whole_run
     config = config.copy_and_resolve_references()
