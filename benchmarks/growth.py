@@ -27,7 +27,7 @@ from apart import run_apart
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # `configs`, and the files beside this one
 BASE = {"batch": 8, "size": 128, "width": 16}
-VARIED = {"batch": (2, 4, 8, 16, 32), "size": (64, 128, 192, 256), "width": (8, 16, 32, 64)}
+VARIED = {"batch": (2, 4, 8, 16, 32), "size": (128, 192, 256, 384), "width": (8, 16, 32, 64)}
 UNITS = {"batch": "pictures", "size": "pixels of a side", "width": "channels"}
 SIDES = (500, 1000, 2000, 4000, 8000, 10_000)  # of the pictures that are coloured, in pixels
 

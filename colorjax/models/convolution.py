@@ -4,7 +4,8 @@ XLA takes a kernel's gradient as a convolution with a window as large as the pic
 does several times slower than the convolution itself, and many times slower where a gradient
 penalty differentiates a critic twice. Here convolution, input gradient and kernel gradient are
 written as each other's derivatives, the kernel gradient as moved copies and one matrix product, and
-a strided 4x4 convolution as a 2x2 one over pixels folded into channels.
+a strided 4x4 convolution as a 2x2 one over pixels folded into channels. That is for critics: a
+generator is differentiated once, and there XLA's own was faster in the end (docs/performance.md).
 Numbers and parameters are those of XLA's own convolution, which is right on GPUs and TPUs; the
 environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
@@ -54,22 +54,6 @@ def convolve(
     if tuple(strides) == (1, 1):
         return checkpoint_name(_convolve(x, kernel, sides), NAME)
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-
-
-def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
-    """Return a generator's 3x3 convolution that a norm follows: it keeps the size, without a bias.
-
-    In training it goes through `convolve`, for the sake of its kernel gradient; at rest, where
-    there is none, through XLA's own, which every exporter knows.
-    """
-    return nn.Conv(
-        features,
-        (3, 3),
-        padding=1,
-        use_bias=False,
-        dtype=dtype,
-        conv_general_dilated=convolve if train else jax.lax.conv_general_dilated,
-    )
 
 
 def is_folded() -> bool:
