@@ -208,24 +208,30 @@ def draw(cases: list[Case], pictures: list[Coloured], path: Path) -> None:
 
 
 def _draw_time(axis: Any, cases: list[Case], name: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     values = [getattr(case, name) for case in cases]
     last = cases[-1].seconds / cases[-1].operations
     axis.loglog(values, [case.seconds for case in cases], "o-", label="measured, median")
     axis.loglog(
         values, [case.operations * last for case in cases], "--", color="0.5", label="as the work"
     )
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.tick_params(axis="y", which="minor", labelleft=False)
     _label(axis, values, name, "seconds a step")
 
 
 def _draw_memory(axis: Any, cases: list[Case], name: str) -> None:
     values = [getattr(case, name) for case in cases]
-    axis.loglog(values, [case.megabytes for case in cases], "o-", label="largest resident")
+    axis.semilogx(values, [case.megabytes for case in cases], "o-", label="largest resident")
+    axis.set_ylim(0, None)
     _label(axis, values, name, "MB")
 
 
 def _label(axis: Any, values: list[int], name: str, unit: str) -> None:
     axis.set_xticks(values, [str(value) for value in values])
-    axis.minorticks_off()
+    axis.tick_params(which="minor", bottom=False)
     axis.set(xlabel=f"{name} ({UNITS[name]})", ylabel=unit)
     axis.grid(alpha=0.3)
     axis.legend()

@@ -107,7 +107,7 @@ def finish(config: ConfigDict) -> None:
     config.init_from = "checkpoints/colorjax-flowers"
     config.data.load_size = (72, 72)
     config.data.zoom = 1.0
-    config.generator.softening = 0.0
+    config.generator.softening = 0.2
     config.generator_optimizer.learning_rate = 5e-4
     config.phases.reconstruction.epochs = 10
 
