@@ -231,7 +231,7 @@ def _draw_memory(axis: Any, cases: list[Case], name: str) -> None:
 
 def _label(axis: Any, values: list[int], name: str, unit: str) -> None:
     axis.set_xticks(values, [str(value) for value in values])
-    axis.tick_params(which="minor", bottom=False)
+    axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     axis.set(xlabel=f"{name} ({UNITS[name]})", ylabel=unit)
     axis.grid(alpha=0.3)
     axis.legend()
