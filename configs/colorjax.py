@@ -3,6 +3,7 @@
     python train.py --config configs/colorjax.py        # Flowers-102 at 128 pixels
     python train.py --config configs/colorjax.py:flowers --config.data.source=folder:flowers
     python train.py --config configs/colorjax.py:flowers_finish --config.data.source=folder:flowers
+    python train.py --config configs/colorjax.py:flowers_detail --config.data.source=folder:flowers
     python train.py --config configs/colorjax.py:faces --config.data.source=folder:faces
     python train.py --config configs/colorjax.py:small  # 64 pixels, narrow: a CPU in minutes
     python train.py --config configs/colorjax.py:tiny   # built-in data, minutes on a CPU
@@ -14,7 +15,8 @@ parts and mirror images of the photos. docs/results.md tells what was tried, one
 
 `flowers` and `faces` are the models that colorjax ships; docs/results.md has their time and what
 they reach. `flowers` is a plain U-Net at all of 64 pixels, which learns the species of each photo
-besides: `folder:flowers` holds one folder a species. `flowers_finish` goes on where it ended.
+besides: `folder:flowers` holds one folder a species. `flowers_finish` goes on where it ended,
+and `flowers_detail` where that did, at 96 pixels.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +24,7 @@ from ml_collections import ConfigDict
 from colorjax.configuration import unknown_variant
 from configs import common
 
-VARIANTS = ("flowers", "flowers_finish", "faces", "small", "tiny")
+VARIANTS = ("flowers", "flowers_finish", "flowers_detail", "faces", "small", "tiny")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -53,7 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.generator_optimizer.warmup_steps = 200
     config.phase_order = ("reconstruction",)
     config.phases = ConfigDict({"reconstruction": common.reconstruction(epochs=40)})
-    if variant in ("flowers", "flowers_finish"):
+    if variant.startswith("flowers") and variant in VARIANTS:
         take_plain_unet(config)
         config.data.source = "folder:flowers"
         config.data.split_fractions = (0.9, 0.04, 0.06)
@@ -62,6 +64,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.phases.reconstruction.epochs = 12
         if variant == "flowers_finish":
             finish(config)
+        elif variant == "flowers_detail":
+            finish(config)
+            add_detail(config)
     elif variant == "faces":
         narrow(config)
         shrink_to_faces(config)
@@ -110,6 +115,16 @@ def finish(config: ConfigDict) -> None:
     config.generator.softening = 0.2
     config.generator_optimizer.learning_rate = 5e-4
     config.phases.reconstruction.epochs = 10
+
+
+def add_detail(config: ConfigDict) -> None:
+    """Go on once more, where there is more to see, and with more dropout as photos are known."""
+    config.init_from = "checkpoints/colorjax-flowers_finish"
+    config.image_size = 96
+    config.data.load_size = (112, 112)
+    config.generator.dropout = 0.2
+    config.generator_optimizer.learning_rate = 3e-4
+    config.phases.reconstruction.epochs = 5
 
 
 def narrow(config: ConfigDict) -> None:

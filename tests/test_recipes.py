@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "common")
 VARIANTS = {
     "autoencoder_gan": ("demo", "ae5", "ae7", "ae7_leaky", "ae9_skip", "small"),
-    "colorjax": ("flowers", "flowers_finish", "faces", "small"),
+    "colorjax": ("flowers", "flowers_finish", "flowers_detail", "faces", "small"),
     "wgan": ("256", "small"),
 }
 
