@@ -55,7 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.generator_optimizer.warmup_steps = 200
     config.phase_order = ("reconstruction",)
     config.phases = ConfigDict({"reconstruction": common.reconstruction(epochs=40)})
-    if variant.startswith("flowers") and variant in VARIANTS:
+    if variant in ("flowers", "flowers_finish", "flowers_detail"):
         take_plain_unet(config)
         config.data.source = "folder:flowers"
         config.data.split_fractions = (0.9, 0.04, 0.06)
