@@ -131,17 +131,22 @@ def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, stat
     chex.assert_trees_all_close(updated.generator.params, expected, atol=1e-6)
 
 
-def test_what_is_computed_again_gives_the_same_update(parts, state, example, monkeypatch):
+@pytest.mark.parametrize(
+    ("switch", "sign"), [("COLORJAX_RECOMPUTE", "remat"), ("COLORJAX_SETTLE_UPDATES", "cond")]
+)
+def test_what_spares_memory_gives_the_same_update(parts, state, example, monkeypatch, switch, sign):
+    objective = WGANGP(generator_steps=2, critic_steps=2)
+
     def update_and_show() -> tuple[TrainState, str]:
         arguments = (parts, state, example, jax.random.key(1))
-        shown = jax.make_jaxpr(lambda state: WGANGP().update(parts, state, *arguments[2:]))(state)
-        return update(WGANGP(), *arguments)[0], str(shown)
+        shown = jax.make_jaxpr(lambda state: objective.update(parts, state, *arguments[2:]))(state)
+        return update(objective, *arguments)[0], str(shown)
 
     spared, steps = update_and_show()
-    assert ("remat" in steps) == (jax.default_backend() == "cpu")
-    monkeypatch.setenv("COLORJAX_RECOMPUTE", "0")
+    assert (f" {sign}" in steps) == (jax.default_backend() == "cpu")
+    monkeypatch.setenv(switch, "0")
     kept, steps = update_and_show()
-    assert "remat" not in steps
+    assert f" {sign}" not in steps
     chex.assert_trees_all_close(kept, spared, atol=1e-6)
 
 

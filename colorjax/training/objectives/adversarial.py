@@ -15,6 +15,7 @@ from colorjax.training.objectives.base import (
     CriticFunction,
     Example,
     Metrics,
+    apply_gradients,
     generate,
     mean_reports,
     update_generator,
@@ -70,7 +71,7 @@ class Adversarial(abc.ABC):
         critic, critic_state = _critic_of(parts, state)
         weights = {"l1": self.reconstruction_weight, "gan_loss": self.adversarial_weight}
         reports: list[Metrics] = []
-        for key in keys:
+        for key, following in zip(keys, reversed(range(len(keys))), strict=True):
             generate_key, critic_key = jax.random.split(key)
 
             def loss_terms(prediction: jax.Array, critic_key: jax.Array = critic_key) -> Metrics:
@@ -78,10 +79,9 @@ class Adversarial(abc.ABC):
                 scores, _ = apply_critic(critic, critic_state.variables, image, critic_key)
                 return {"gan_loss": jnp.mean(self.generator_loss(scores))}
 
-            generator, metrics = update_generator(
-                parts, state.generator, example, generate_key, loss_terms, weights
+            state, metrics = update_generator(
+                parts, state, example, generate_key, loss_terms, weights, following
             )
-            state = state.replace(generator=generator)
             reports.append(metrics)
         return state, reports
 
@@ -90,14 +90,14 @@ class Adversarial(abc.ABC):
     ) -> tuple[TrainState, list[Metrics]]:
         """Update the critic once for each key, on a freshly generated picture each time."""
         reports: list[Metrics] = []
-        for key in keys:
-            critic_state, metrics = self._update_critic(parts, state, example, key)
+        for key, following in zip(keys, reversed(range(len(keys))), strict=True):
+            critic_state, metrics = self._update_critic(parts, state, example, key, following)
             state = state.replace(critic=critic_state)
             reports.append(metrics)
         return state, reports
 
     def _update_critic(
-        self, parts: Parts, state: TrainState, example: Example, key: jax.Array
+        self, parts: Parts, state: TrainState, example: Example, key: jax.Array, following: int
     ) -> tuple[NetworkState, Metrics]:
         critic, critic_state = _critic_of(parts, state)
         generate_key, critic_key = jax.random.split(key)
@@ -118,7 +118,9 @@ class Adversarial(abc.ABC):
 
         gradients, (metrics, batch_stats) = jax.grad(critic_loss, has_aux=True)(critic_state.params)
         assert parts.critic_optimizer is not None
-        updated = critic_state.apply_gradients(gradients, parts.critic_optimizer)
+        updated = apply_gradients(
+            critic_state, gradients, parts.critic_optimizer, state.step, following
+        )
         return self._pass_gate(critic_state, updated.replace(batch_stats=batch_stats), metrics)
 
     def _pass_gate(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from colorjax import losses
 from colorjax.models import CLASS_SCORES, convolution
@@ -53,22 +54,25 @@ class Objective(Protocol):
 
 def update_generator(
     parts: Parts,
-    generator: NetworkState,
+    state: TrainState,
     example: Example,
     key: jax.Array,
     loss_terms: Callable[[jax.Array], Metrics],
     weights: Mapping[str, float],
-) -> tuple[NetworkState, Metrics]:
-    """Return the generator after one update, and its metrics.
+    following: int,
+) -> tuple[TrainState, Metrics]:
+    """Return the state after one update of the generator, and its metrics.
 
     Args:
       parts: networks and optimisers.
-      generator: its state.
+      state: what is trained.
       example: network input, target and perhaps labels, whose loss and accuracy are then reported.
       key: of dropout.
       loss_terms: the named, scalar terms of the loss of a prediction.
       weights: of the terms that the loss sums; terms without a weight are reported only.
+      following: updates of the generator that follow in the same step.
     """
+    generator = state.generator
 
     @spare_memory
     def generate_with(params: Any) -> tuple[jax.Array, Any, jax.Array | None]:
@@ -85,8 +89,42 @@ def update_generator(
         return total, (batch_stats, terms | {"generator_loss": total})
 
     gradients, (batch_stats, metrics) = jax.grad(generator_loss, has_aux=True)(generator.params)
-    generator = generator.apply_gradients(gradients, parts.generator_optimizer)
-    return generator.replace(batch_stats=batch_stats), metrics
+    generator = apply_gradients(
+        generator, gradients, parts.generator_optimizer, state.step, following
+    )
+    return state.replace(generator=generator.replace(batch_stats=batch_stats)), metrics
+
+
+def apply_gradients(
+    network: NetworkState,
+    gradients: Any,
+    optimizer: optax.GradientTransformation,
+    step: jax.Array,
+    following: int,
+) -> NetworkState:
+    """Return a network after one update.
+
+    Of two updates in one step XLA would compute the first one's moments along with the second's,
+    and keep the gradient and the old moments until then. A choice whose outcome it can't foresee
+    makes it compute them at once, in the old ones' place (docs/performance.md). On CPUs alone: an
+    accelerator would have to ask the host. The environment variable COLORJAX_SETTLE_UPDATES=0
+    switches it off.
+
+    Args:
+      network: its state.
+      gradients: of the loss in its parameters.
+      optimizer: its own.
+      step: the state's, at least 0.
+      following: updates of this network that follow in the same step.
+    """
+
+    def update(network: NetworkState, gradients: Any) -> NetworkState:
+        return network.apply_gradients(gradients, optimizer)
+
+    wanted = os.environ.get("COLORJAX_SETTLE_UPDATES", "1") != "0"
+    if not (following and wanted and jax.default_backend() == "cpu"):
+        return update(network, gradients)
+    return jax.lax.cond(step >= 0, update, lambda network, _: network, network, gradients)
 
 
 def spare_memory(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -52,11 +52,11 @@ class Reconstruction:
             weights["class_loss"] = self.class_weight
 
         reports: list[Metrics] = []
-        for update_key in jax.random.split(key, self.generator_steps):
-            generator, metrics = update_generator(
-                parts, state.generator, example, update_key, loss_terms, weights
+        keys = jax.random.split(key, self.generator_steps)
+        for update_key, following in zip(keys, reversed(range(len(keys))), strict=True):
+            state, metrics = update_generator(
+                parts, state, example, update_key, loss_terms, weights, following
             )
-            state = state.replace(generator=generator)
             if not self.class_weight:
                 del metrics["reconstruction"]  # it is the generator's loss
             reports.append(metrics)
