@@ -112,7 +112,7 @@ def measure(batch: int, size: int, width: int, steps: int) -> Case:
         training.iterate()
         seconds.append(time.perf_counter() - began)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return Case(batch, size, width, statistics.median(seconds), training.flops, megabytes)
+    return Case(batch, size, width, statistics.median(seconds), training.operations, megabytes)
 
 
 def _measure_apart(case: tuple[int, ...], steps: int) -> Case:

@@ -1,5 +1,6 @@
 """`configs/wgan.py` as colorjax trains it: an iteration and its parts, to be measured."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step
 
 ROOT = Path(__file__).parents[1]
+Way = tuple[Callable[[], object], float]  # a function, and the operations that it takes
 
 
 class Training:
@@ -51,10 +53,24 @@ class Training:
         encode = jax.jit(lambda images: self.parts.codec.encode(prepare(images, jax.random.key(0))))
         self.example = encode(self.images)
         step = make_train_step(self.parts, phases[-1].objective, config.seed, prepare)
-        self._step = parallel.map_step(step, self.mesh).lower(self.state, self.images).compile()
+        lowered = parallel.map_step(step, self.mesh).lower(self.state, self.images)
+        self.operations = count_operations(lowered)
+        self._step = lowered.compile()
         give_back_freed_memory()  # likewise
-        # XLA counts those of one device.
-        self.flops = self._step.cost_analysis()["flops"] * self.mesh.size
+
+    def make_ways(self) -> list[Way]:
+        """Return the iteration and its parts: generator, its gradient, critic's, penalty's.
+
+        The gradients are those of L1, of the critic's loss without the penalty, and of the penalty
+        in the critic's parameters.
+        """
+        penalty = partial(self.penalty, key=jax.random.key(0))
+        losses_of_parts = (self.reconstruction_loss, self.judgement, penalty)
+        return [
+            (self.iterate, self.operations),
+            self._compile(lambda networks, gray, ab: self._generate(networks[0], gray)),
+            *(self._compile(jax.grad(loss)) for loss in losses_of_parts),
+        ]
 
     def iterate(self) -> None:
         """Update the generator twice, then the critic."""
@@ -64,22 +80,6 @@ class Training:
     def begin(self) -> None:
         """Begin an iteration, after those that were begun before, without waiting for it."""
         self.state, _ = self._step(self.state, self.images)
-
-    def make_forward(self) -> Any:
-        """Return a function that predicts as in training."""
-        return self._compile(lambda networks, gray, ab: self._generate(networks[0], gray))
-
-    def make_backward(self) -> Any:
-        """Return a function that gives the generator's gradient of L1."""
-        return self._compile(jax.grad(self.reconstruction_loss))
-
-    def make_critic(self) -> Any:
-        """Return a function that gives the critic's gradient without the penalty."""
-        return self._compile(jax.grad(self.judgement))
-
-    def make_penalty(self) -> Any:
-        """Return a function that gives the penalty's gradient in the critic's parameters."""
-        return self._compile(jax.grad(partial(self.penalty, key=jax.random.key(0))))
 
     def losses(self, key: jax.Array) -> dict[str, jax.Array]:
         """Return L1, the critic's loss without the penalty, and the penalty, of one program."""
@@ -113,10 +113,14 @@ class Training:
         """The parameters of the generator and of the critic."""
         return self.state.generator.params, self.state.critic.params
 
-    def _compile(self, function: Any) -> Any:
-        arguments = (self.networks, *self.example)
-        compiled = jax.jit(function).lower(*arguments).compile()
-        return lambda: jax.block_until_ready(compiled(self.networks, *self.example))
+    def _compile(self, function: Any) -> Way:
+        lowered = jax.jit(function).lower(self.networks, *self.example)
+        compiled = lowered.compile()
+
+        def run() -> object:
+            return jax.block_until_ready(compiled(self.networks, *self.example))
+
+        return run, count_operations(lowered)
 
     def _generate(self, params: Any, gray: Any) -> jax.Array:
         variables = {"params": params, "batch_stats": self.state.generator.batch_stats}
@@ -129,3 +133,11 @@ class Training:
         fake = jax.lax.stop_gradient(self._generate(networks[0], gray))
         codec = self.parts.codec
         return codec.critic_image(gray, ab), codec.critic_image(gray, fake)
+
+
+def count_operations(lowered: Any) -> float:
+    """Return the operations of a program on all devices, before XLA chooses its own ways.
+
+    Of a compiled one XLA counts those of one device, and on a GPU none of what cuDNN computes.
+    """
+    return float(lowered.cost_analysis()["flops"])

@@ -70,6 +70,7 @@ class Row:
 def main() -> None:
     """Measure what the command line asks for and write the table."""
     arguments = parse_arguments()
+    choose_device(arguments.device)
     if arguments.memory_of:
         print(json.dumps({"megabytes": find_peak_memory(arguments)}))
         return
@@ -138,17 +139,31 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def choose_device(device: str) -> None:
+    """Let JAX compute on the device that was asked for, here and in the processes begun from here.
+
+    It then fails where there is none. On a GPU several processes share the memory, of which each
+    takes what it needs; by default the first one of JAX's takes three quarters.
+    """
+    os.environ["JAX_PLATFORMS"] = device
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def measure_peaks(arguments: argparse.Namespace) -> Iterator[Row]:
     """Yield what a large matrix product and a convolution reach on this machine."""
     import jax
     import jax.numpy as jnp
     from timing import alternate
 
-    dtype = jnp.bfloat16 if arguments.device == "cuda" else jnp.float32
-    side = 512 if arguments.quick else 2048
+    is_cuda = arguments.device == "cuda"
+    dtype = jnp.bfloat16 if is_cuda else jnp.float32
+    # A GPU is done with what keeps a CPU busy before the next call reaches it.
+    side, batch, channels = (8192, 256, 256) if is_cuda else (2048, 16, 128)
+    if arguments.quick:
+        side, batch = 512, 4
     matrix = jnp.ones((side, side), dtype)
-    pictures = jnp.ones((16, 64, 64, 128), dtype)
-    kernel = jnp.ones((3, 3, 128, 128), dtype)
+    pictures = jnp.ones((batch, 64, 64, channels), dtype)
+    kernel = jnp.ones((3, 3, channels, channels), dtype)
     layout = ("NHWC", "HWIO", "NHWC")
     convolve = partial(
         jax.lax.conv_general_dilated,
@@ -158,7 +173,11 @@ def measure_peaks(arguments: argparse.Namespace) -> Iterator[Row]:
     )
     ways = {
         "matrix product": (jax.jit(jnp.matmul), (matrix, matrix), 2 * side**3),
-        "convolution 3x3": (jax.jit(convolve), (pictures, kernel), 2 * 16 * 64**2 * 9 * 128**2),
+        "convolution 3x3": (
+            jax.jit(convolve),
+            (pictures, kernel),
+            2 * batch * 64**2 * 9 * channels**2,
+        ),
     }
     for name, (function, operands, operations) in ways.items():
 
@@ -187,10 +206,9 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Row]:
         for part in TRAINING_PARTS:
             seconds = take_turns(sides, part, arguments.rounds)
             yield from make_rows(f"{part}, {case}", seconds)
-            if part == "iteration":
-                rate = mine.told["operations"] / seconds[OURS] / 1e9
-                way = f"{OURS}, {mine.told['devices']} device(s)"
-                yield Row(f"arithmetic of an iteration, {case}", way, rate, "GFLOP/s")
+            rate = mine.told["operations"][part] / seconds[OURS] / 1e9
+            way = f"{OURS}, {mine.told['devices']} device(s)"
+            yield Row(f"arithmetic of {part}, {case}", way, rate, "GFLOP/s")
 
 
 def take_turns(sides: list[Side], part: str, rounds: int) -> dict[str, float]:
@@ -209,11 +227,10 @@ def is_installed(module: str) -> bool:
 def serve_ours(arguments: argparse.Namespace) -> None:
     """Be colorjax's side of `measure_training`."""
     training = create_ours(arguments)
-    makers = (training.make_forward, training.make_backward, training.make_critic)
-    functions = [training.iterate, *(make() for make in makers), training.make_penalty()]
-    ways = {f"{part}, {OURS}": way for part, way in zip(TRAINING_PARTS, functions, strict=True)}
-    told = {"ways": [OURS], "operations": training.flops, "devices": training.mesh.size}
-    serve(told, ways)
+    made = dict(zip(TRAINING_PARTS, training.make_ways(), strict=True))
+    operations = {part: count for part, (_, count) in made.items()}
+    told = {"ways": [OURS], "operations": operations, "devices": training.mesh.size}
+    serve(told, {f"{part}, {OURS}": way for part, (way, _) in made.items()})
 
 
 def serve_theirs(arguments: argparse.Namespace) -> None:
@@ -226,8 +243,8 @@ def serve_theirs(arguments: argparse.Namespace) -> None:
     serve({"ways": [f"PyTorch {name}" for name in trainings]}, ways)
 
 
-def create_ours(arguments: argparse.Namespace) -> Any:
-    """Return colorjax's training on pictures of noise."""
+def create_ours(arguments: argparse.Namespace, dtype: str | None = None) -> Any:
+    """Return colorjax's training on noise, in the device's usual precision unless told."""
     import numpy as np
     from jax_wgan import Training
 
@@ -239,8 +256,8 @@ def create_ours(arguments: argparse.Namespace) -> Any:
     parallel.divide_among_cores(batch)
     shape = (batch, arguments.size, arguments.size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    dtype = "bfloat16" if arguments.device == "cuda" else "float32"
-    return Training(images, width, CRITIC_WIDTHS, dtype)
+    usual = "bfloat16" if arguments.device == "cuda" else "float32"
+    return Training(images, width, CRITIC_WIDTHS, dtype or usual)
 
 
 def create_theirs(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -270,12 +287,14 @@ def create_one_of_theirs(arguments: argparse.Namespace, options: dict[str, Any])
 
 
 def check_agreement(arguments: argparse.Namespace) -> None:
-    """Raise unless both sides compute the same losses from the same parameters."""
+    """Raise unless both sides compute the same losses from the same parameters, in float32."""
     import jax
     import numpy as np
-    from torch_wgan import Training
+    from torch_wgan import Training, compute_exactly
 
-    ours = create_ours(arguments)
+    jax.config.update("jax_default_matmul_precision", "highest")  # not a GPU's TensorFloat-32
+    compute_exactly()
+    ours = create_ours(arguments, "float32")
     example = tuple(np.asarray(array) for array in ours.example)
     theirs = Training(ours.widths, CRITIC_WIDTHS, example, device=arguments.device)
     theirs.load(*ours.networks)

@@ -11,6 +11,15 @@ from torch.nn import functional
 Arrays = Mapping[str, Any]
 
 
+# On a GPU: of several algorithms for a convolution, take the fastest. CPUs have no such choice.
+torch.backends.cudnn.benchmark = True
+
+
+def compute_exactly() -> None:
+    """Let a GPU compute float32 in float32, not in TensorFloat-32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
 class DoubleConv(nn.Sequential):
     """Two times conv 3x3 without bias, BatchNorm, ReLU."""
 
