@@ -58,19 +58,18 @@ class Training:
         self._step = lowered.compile()
         give_back_freed_memory()  # likewise
 
-    def make_ways(self) -> list[Way]:
-        """Return the iteration and its parts: generator, its gradient, critic's, penalty's.
-
-        The gradients are those of L1, of the critic's loss without the penalty, and of the penalty
-        in the critic's parameters.
-        """
+    def make_ways(self) -> dict[str, Way]:
+        """Return the iteration and its parts by name; gradients are those in all parameters."""
         penalty = partial(self.penalty, key=jax.random.key(0))
-        losses_of_parts = (self.reconstruction_loss, self.judgement, penalty)
-        return [
-            (self.iterate, self.operations),
-            self._compile(lambda networks, gray, ab: self._generate(networks[0], gray)),
-            *(self._compile(jax.grad(loss)) for loss in losses_of_parts),
-        ]
+        return {
+            "iteration": (self.iterate, self.operations),
+            "generator forward": self._compile(
+                lambda networks, gray, ab: self._generate(networks[0], gray)
+            ),
+            "generator forward + backward": self._compile(jax.grad(self.reconstruction_loss)),
+            "critic": self._compile(jax.grad(self.judgement)),
+            "penalty": self._compile(jax.grad(penalty)),
+        }
 
     def iterate(self) -> None:
         """Update the generator twice, then the critic."""

@@ -227,7 +227,7 @@ def is_installed(module: str) -> bool:
 def serve_ours(arguments: argparse.Namespace) -> None:
     """Be colorjax's side of `measure_training`."""
     training = create_ours(arguments)
-    made = dict(zip(TRAINING_PARTS, training.make_ways(), strict=True))
+    made = training.make_ways()
     operations = {part: count for part, (_, count) in made.items()}
     told = {"ways": [OURS], "operations": operations, "devices": training.mesh.size}
     serve(told, {f"{part}, {OURS}": way for part, (way, _) in made.items()})

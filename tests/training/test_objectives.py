@@ -132,7 +132,7 @@ def test_generator_update_of_wgan_gp_is_that_of_its_written_out_loss(parts, stat
 
 
 @pytest.mark.parametrize(
-    ("switch", "sign"), [("COLORJAX_RECOMPUTE", "remat"), ("COLORJAX_SETTLE_UPDATES", "cond")]
+    ("switch", "sign"), [("COLORJAX_RECOMPUTE", "remat"), ("COLORJAX_SETTLE_UPDATES", "cond[")]
 )
 def test_what_spares_memory_gives_the_same_update(parts, state, example, monkeypatch, switch, sign):
     objective = WGANGP(generator_steps=2, critic_steps=2)
@@ -143,10 +143,10 @@ def test_what_spares_memory_gives_the_same_update(parts, state, example, monkeyp
         return update(objective, *arguments)[0], str(shown)
 
     spared, steps = update_and_show()
-    assert (f" {sign}" in steps) == (jax.default_backend() == "cpu")
+    assert (sign in steps) == (jax.default_backend() == "cpu")
     monkeypatch.setenv(switch, "0")
     kept, steps = update_and_show()
-    assert f" {sign}" not in steps
+    assert sign not in steps
     chex.assert_trees_all_close(kept, spared, atol=1e-6)
 
 

@@ -16,6 +16,7 @@ from colorjax.training.objectives.base import (
     Example,
     Metrics,
     apply_gradients,
+    count_following,
     generate,
     mean_reports,
     update_generator,
@@ -71,7 +72,7 @@ class Adversarial(abc.ABC):
         critic, critic_state = _critic_of(parts, state)
         weights = {"l1": self.reconstruction_weight, "gan_loss": self.adversarial_weight}
         reports: list[Metrics] = []
-        for key, following in zip(keys, reversed(range(len(keys))), strict=True):
+        for key, following in count_following(keys):
             generate_key, critic_key = jax.random.split(key)
 
             def loss_terms(prediction: jax.Array, critic_key: jax.Array = critic_key) -> Metrics:
@@ -90,7 +91,7 @@ class Adversarial(abc.ABC):
     ) -> tuple[TrainState, list[Metrics]]:
         """Update the critic once for each key, on a freshly generated picture each time."""
         reports: list[Metrics] = []
-        for key, following in zip(keys, reversed(range(len(keys))), strict=True):
+        for key, following in count_following(keys):
             critic_state, metrics = self._update_critic(parts, state, example, key, following)
             state = state.replace(critic=critic_state)
             reports.append(metrics)

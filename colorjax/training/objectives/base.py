@@ -1,7 +1,7 @@
 """What every objective offers, and the generator's part, which all of them share."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -95,6 +95,11 @@ def update_generator(
     return state.replace(generator=generator.replace(batch_stats=batch_stats)), metrics
 
 
+def count_following(keys: jax.Array) -> Iterator[tuple[jax.Array, int]]:
+    """Yield the key of each update, and how many of the same network follow in the step."""
+    return zip(keys, reversed(range(len(keys))), strict=True)
+
+
 def apply_gradients(
     network: NetworkState,
     gradients: Any,
@@ -121,8 +126,7 @@ def apply_gradients(
     def update(network: NetworkState, gradients: Any) -> NetworkState:
         return network.apply_gradients(gradients, optimizer)
 
-    wanted = os.environ.get("COLORJAX_SETTLE_UPDATES", "1") != "0"
-    if not (following and wanted and jax.default_backend() == "cpu"):
+    if not (following and _is_wanted("COLORJAX_SETTLE_UPDATES")):
         return update(network, gradients)
     return jax.lax.cond(step >= 0, update, lambda network, _: network, network, gradients)
 
@@ -134,9 +138,14 @@ def spare_memory(function: Callable[..., Any]) -> Callable[..., Any]:
     keeping it and needs a fifth less memory (docs/performance.md). Only there; the environment
     variable COLORJAX_RECOMPUTE=0 switches it off.
     """
-    if os.environ.get("COLORJAX_RECOMPUTE") == "0" or jax.default_backend() != "cpu":
+    if not _is_wanted("COLORJAX_RECOMPUTE"):
         return function
     return jax.checkpoint(function, policy=_is_dear, prevent_cse=False)
+
+
+def _is_wanted(switch: str) -> bool:
+    """Return whether this is a CPU, and its way not switched off by an environment variable."""
+    return os.environ.get(switch) != "0" and jax.default_backend() == "cpu"
 
 
 def _is_dear(primitive: Any, *_: Any, **parameters: Any) -> bool:

@@ -11,6 +11,7 @@ from colorjax.training.objectives.base import (
     CriticFunction,
     Example,
     Metrics,
+    count_following,
     mean_reports,
     update_generator,
 )
@@ -53,7 +54,7 @@ class Reconstruction:
 
         reports: list[Metrics] = []
         keys = jax.random.split(key, self.generator_steps)
-        for update_key, following in zip(keys, reversed(range(len(keys))), strict=True):
+        for update_key, following in count_following(keys):
             state, metrics = update_generator(
                 parts, state, example, update_key, loss_terms, weights, following
             )
