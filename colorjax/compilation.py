@@ -17,6 +17,10 @@ def keep_compiled_programs() -> None:
     """
     import jax
 
+    # Where in this process's memory a function lies that splits an operation over devices, of which
+    # `models/convolution.py` has one, would make each process's program a new one. What it does
+    # follows from the rest of the program.
+    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
     if jax.config.values["jax_compilation_cache_dir"]:
         return
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

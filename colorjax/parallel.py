@@ -156,6 +156,15 @@ def naming_lost_processes() -> Iterator[None]:
         raise TrainingError(f"{LOST} ({reason}): {GO_ON}") from error
 
 
+def is_cpu_way(switch: str) -> bool:
+    """Return whether to compute in a way that is for CPUs alone: on one, unless switched off.
+
+    Args:
+      switch: the environment variable that switches the way off where it is 0.
+    """
+    return os.environ.get(switch) != "0" and jax.default_backend() == "cpu"
+
+
 def make_deterministic() -> None:
     """Let a GPU take only operations that give the same each time, to the bit.
 

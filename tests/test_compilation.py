@@ -37,6 +37,33 @@ def test_programs_are_compiled_once(tmp_path):
     assert entries(tmp_path / "colorjax" / "compiled") == kept
 
 
+SHARED = """
+from colorjax import parallel
+from colorjax.compilation import keep_compiled_programs
+keep_compiled_programs()
+import jax, jax.numpy as jnp
+from colorjax.models.convolution import convolve
+mesh = parallel.create_mesh()
+x = parallel.create_global_batch(jnp.ones((2, 5, 6, 3)), mesh)
+kernel = parallel.replicate(jnp.ones((3, 3, 3, 3)), mesh)
+layout = ("NHWC", "HWIO", "NHWC")
+@jax.grad
+def gradient(kernel):
+    return convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout).sum()
+print(len(jax.devices()), jax.jit(gradient)(kernel).sum())
+"""
+
+
+def test_a_program_for_several_devices_is_compiled_once(tmp_path):
+    settings = {"XDG_CACHE_HOME": str(tmp_path), "JAX_NUM_CPU_DEVICES": "2"}
+    first = run(settings, ("-c", SHARED))
+    assert first.startswith("2 ")
+    kept = entries(tmp_path / "colorjax" / "compiled")
+    assert kept
+    assert run(settings, ("-c", SHARED)) == first
+    assert entries(tmp_path / "colorjax" / "compiled") == kept
+
+
 def test_colouring_a_photo_keeps_its_programs(work, model_folder):
     save_picture("a.png")
     arguments = ("-m", "colorjax", "colorize", "a.png", "--model", str(model_folder))

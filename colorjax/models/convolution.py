@@ -1,32 +1,34 @@
 """Convolutions whose first and second derivatives are fast on a CPU.
 
-XLA takes a kernel's gradient as a convolution with a window as large as the picture, which a CPU
-does several times slower than the convolution itself, and many times slower where a gradient
-penalty differentiates a critic twice. Here convolution, input gradient and kernel gradient are
-written as each other's derivatives, the kernel gradient as moved copies and one matrix product, and
-a strided 4x4 convolution as a 2x2 one over pixels folded into channels. That is for critics: a
-generator is differentiated once, and there XLA's own was faster in the end (docs/performance.md).
-Numbers and parameters are those of XLA's own convolution, which is right on GPUs and TPUs; the
-environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
+XLA takes a kernel's gradient as a convolution with a window as large as the picture. The window no
+longer fits a core's cache, which makes that up to five times slower than the convolution itself,
+and many times slower where a gradient penalty differentiates a critic twice. Here convolution,
+input gradient and kernel gradient are written as each other's derivatives, the kernel gradient as
+a sum over strips that do fit, and a strided 4x4 convolution as a 2x2 one over pixels folded into
+channels. Numbers and parameters are those of XLA's own convolution, which is right on GPUs and
+TPUs; the environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 
 from colorjax.models.layers import space_to_depth
+from colorjax.parallel import is_cpu_way
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
+SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Pixels of a map from which the kernel's gradient is a product of shifts, where copies cost more
-# than the product; below that one of windows is faster.
-_LARGE = 256
+_STRIP_BYTES = 2**19  # that fit a core's cache
+_STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
 
 
 def convolve(
@@ -45,7 +47,7 @@ def convolve(
       (B, H', W', features).
     """
     sides = _padding(padding)
-    if sides is None or _is_special(options) or not is_folded():
+    if sides is None or _is_special(options) or not is_cpu_way(SWITCH):
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     even = all(side % 2 == 0 for side in (*x.shape[1:3], sum(sides[0]), sum(sides[1])))
     if tuple(strides) == (2, 2) and kernel.shape[:2] == (4, 4) and even:
@@ -56,10 +58,20 @@ def convolve(
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
-def is_folded() -> bool:
-    """Return whether convolutions go the way that is fast on a CPU."""
-    wanted = os.environ.get("COLORJAX_FOLDED_CONVOLUTIONS", "1") != "0"
-    return wanted and jax.default_backend() == "cpu"
+def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
+    """Return a generator's 3x3 convolution that a norm follows: it keeps the size, without a bias.
+
+    In training it goes through `convolve`, for the sake of its kernel gradient; at rest, where
+    there is none, through XLA's own, which every exporter knows.
+    """
+    return nn.Conv(
+        features,
+        (3, 3),
+        padding=1,
+        use_bias=False,
+        dtype=dtype,
+        conv_general_dilated=convolve if train else jax.lax.conv_general_dilated,
+    )
 
 
 def _padding(padding: Any) -> Padding | None:
@@ -107,10 +119,58 @@ def _kernel_gradient(
     x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
 ) -> jax.Array:
     """Return what `_convolve`'s gradient in the kernel is: (h, w, C, F), `size` being (h, w)."""
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    if y.shape[1] * y.shape[2] < _LARGE:
-        return _multiply_windows(padded, y, size)
-    return _multiply_shifts(padded, y, size)
+    return _sum_on_devices(x, y, padding, size)
+
+
+def _sum_over_strips(
+    x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
+) -> jax.Array:
+    """Return the kernel's gradient, of the pictures on one device."""
+    batch, height, width, features = y.shape
+    if batch * height * width <= features:  # a product then costs less than the result's transpose
+        return _multiply_windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), y, size)
+    rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * features)
+    strips = [
+        _convolve_strip(x, y, padding, size[0], range(start, min(start + rows, height)))
+        for start in range(0, height, rows)
+    ]
+    return sum(strips[1:], start=strips[0])
+
+
+def _partition(
+    padding: Padding, size: tuple[int, int], mesh: Any, operands: Any, result: Any
+) -> tuple[Any, Callable[..., jax.Array], Any, tuple[Any, Any]]:
+    """Let devices that share a batch add up what each has summed over its own strips.
+
+    Left to itself, XLA adds up each strip's share over the devices, and holds all of them at once.
+    """
+    axes = next(iter(operands[0].sharding.spec), None)  # of the mesh, which share the batch
+
+    def compute(x: jax.Array, y: jax.Array) -> jax.Array:
+        gradient = _sum_over_strips(x, y, padding, size)
+        return gradient if axes is None else jax.lax.psum(gradient, axes)
+
+    shared, whole = (NamedSharding(mesh, PartitionSpec(*names)) for names in ([axes], []))
+    return mesh, compute, whole, (shared, shared)
+
+
+_sum_on_devices = custom_partitioning(_sum_over_strips, static_argnums=(2, 3))
+_sum_on_devices.def_partition(
+    partition=_partition,
+    sharding_rule="batch high wide channels, batch rows columns features"
+    " -> height width channels features",
+)
+
+
+def _rows_of_strip(y: jax.Array, kernel_size: int) -> int:
+    """Return how many rows of y to convolve with at a time.
+
+    Each strip yields a whole kernel: the larger that is, the fewer strips are worth their sum.
+    """
+    height, itemsize = y.shape[1], y.dtype.itemsize
+    strip_bytes = max(_STRIP_BYTES, kernel_size * itemsize // 4)
+    rows = strip_bytes * height // (y.size * itemsize)
+    return min(height, max(rows, -(-height // _STRIPS_AT_MOST)))
 
 
 def _multiply_windows(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -125,25 +185,19 @@ def _multiply_windows(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.
     return (windows.T @ y.reshape(-1, features)).reshape(*size, x.shape[-1], features)
 
 
-def _multiply_shifts(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Return the kernel's gradient as one product of x moved sideways and y moved down.
-
-    Each picture is laid out as one list of pixels, y with zeros to be as large as x, so that a move
-    is another place to begin. For 3x3 that takes 3 + 3 copies, where windows take 9, and a product
-    whose sides are both three times as long. Pictures are never moved into one another: they may
-    lie on several devices.
-    """
-    batch, height, width, channels = x.shape
-    features, pixels = y.shape[-1], height * width
-    before = (size[0] - 1) * width
-    y = jnp.pad(y, ((0, 0), (0, size[0] - 1), (0, size[1] - 1), (0, 0)))
-    x = jnp.pad(x.reshape(batch, pixels, channels), ((0, 0), (0, size[1] - 1), (0, 0)))
-    y = jnp.pad(y.reshape(batch, pixels, features), ((0, 0), (before, 0), (0, 0)))
-    sideways = jnp.concatenate([x[:, move : move + pixels] for move in range(size[1])], axis=-1)
-    starts = [before - row * width for row in range(size[0])]
-    down = jnp.concatenate([y[:, start : start + pixels] for start in starts], axis=-1)
-    product = sideways.reshape(-1, sideways.shape[-1]).T @ down.reshape(-1, down.shape[-1])
-    return product.reshape(size[1], channels, size[0], features).transpose(2, 0, 1, 3)
+def _convolve_strip(
+    x: jax.Array, y: jax.Array, padding: Padding, kernel_height: int, rows: range
+) -> jax.Array:
+    """Return what some rows of y add to the kernel's gradient."""
+    first, last = (row - padding[0][0] for row in (rows.start, rows.stop + kernel_height - 1))
+    beyond = (max(-first, 0), max(last - x.shape[1], 0))
+    return jax.lax.conv_general_dilated(
+        x[:, max(first, 0) : last],
+        y[:, rows.start : rows.stop],
+        (1, 1),
+        (beyond, padding[1]),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    )
 
 
 _convolve.defvjp(

@@ -17,11 +17,6 @@ CLASS_SCORES = "class_scores"  # the name of `ClassScores`' result in `intermedi
 KERNEL_INIT = nn.initializers.normal(0.02)
 
 
-def convolution_3x3(features: int, dtype: Any) -> nn.Conv:
-    """Return a convolution that keeps height and width; no bias, as it is beside a norm."""
-    return nn.Conv(features, (3, 3), padding=1, use_bias=False, dtype=dtype)
-
-
 def max_pool_2x2(features: jax.Array) -> jax.Array:
     """Halve height and width by the maximum of each 2x2 block.
 

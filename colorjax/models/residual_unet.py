@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from colorjax.errors import UserError
+from colorjax.models.convolution import convolution_3x3
 from colorjax.models.layers import (
     GlobalContext,
     UpConv2x2,
     avg_pool_2x2,
     batch_norm,
-    convolution_3x3,
     space_to_depth,
     upsample_bilinear,
 )
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         residual = x
         for _ in range(2):
             residual = nn.relu(_norm(self.norm, residual.shape[-1], train, self.dtype)(residual))
-            residual = convolution_3x3(x.shape[-1], self.dtype)(residual)
+            residual = convolution_3x3(x.shape[-1], train, self.dtype)(residual)
         return x + residual
 
 

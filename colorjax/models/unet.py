@@ -6,13 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorjax.models.convolution import convolution_3x3
 from colorjax.models.layers import (
     CLASS_SCORES,
     ClassScores,
     GlobalContext,
     UpConv2x2,
     batch_norm,
-    convolution_3x3,
     max_pool_2x2,
     soften,
 )
@@ -28,7 +28,7 @@ class DoubleConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, C) to (B, H, W, features)."""
         for _ in range(2):
-            x = convolution_3x3(self.features, self.dtype)(x)
+            x = convolution_3x3(self.features, train, self.dtype)(x)
             x = nn.relu(batch_norm(train, self.dtype)(x))
         return x
 

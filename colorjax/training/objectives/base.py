@@ -1,6 +1,5 @@
 """What every objective offers, and the generator's part, which all of them share."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from colorjax import losses
+from colorjax import losses, parallel
 from colorjax.models import CLASS_SCORES, convolution
 from colorjax.training.state import NetworkState, Parts, TrainState
 
@@ -126,7 +125,7 @@ def apply_gradients(
     def update(network: NetworkState, gradients: Any) -> NetworkState:
         return network.apply_gradients(gradients, optimizer)
 
-    if not (following and _is_wanted("COLORJAX_SETTLE_UPDATES")):
+    if not (following and parallel.is_cpu_way("COLORJAX_SETTLE_UPDATES")):
         return update(network, gradients)
     return jax.lax.cond(step >= 0, update, lambda network, _: network, network, gradients)
 
@@ -138,14 +137,9 @@ def spare_memory(function: Callable[..., Any]) -> Callable[..., Any]:
     keeping it and needs a fifth less memory (docs/performance.md). Only there; the environment
     variable COLORJAX_RECOMPUTE=0 switches it off.
     """
-    if not _is_wanted("COLORJAX_RECOMPUTE"):
+    if not parallel.is_cpu_way("COLORJAX_RECOMPUTE"):
         return function
     return jax.checkpoint(function, policy=_is_dear, prevent_cse=False)
-
-
-def _is_wanted(switch: str) -> bool:
-    """Return whether this is a CPU, and its way not switched off by an environment variable."""
-    return os.environ.get(switch) != "0" and jax.default_backend() == "cpu"
 
 
 def _is_dear(primitive: Any, *_: Any, **parameters: Any) -> bool:
