@@ -128,6 +128,9 @@ def test_two_processes_of_two_devices_train_as_one_does_whatever_befalls_them(tm
     arguments = (*TINY, f"--config.data.cache_dir={tmp_path / 'cache'}")
     arguments += ("--config.phases.pretraining.epochs=4", "--config.phases.adversarial.epochs=1")
     arguments += ("--config.checkpoint.every_steps=2",)
+    # At the recipe's rate a difference in rounding grows tenfold in four steps.
+    for network in ("generator", "critic"):
+        arguments += (f"--config.{network}_optimizer.learning_rate=1e-4",)
     alone = start_noting(tmp_path / "notes", 1, *arguments, f"--workdir={tmp_path / 'alone'}")
     _, errors = alone.communicate(timeout=300)
     assert alone.returncode == 0, errors
@@ -169,7 +172,7 @@ def assert_alike(expected: Path, found: Path) -> None:
     )
     for line, twin in zip(one, two, strict=True):
         rates = {"pictures_per_second": 0.0}
-        assert twin | rates == pytest.approx(line | rates, rel=1e-3, abs=1e-4)
+        assert twin | rates == pytest.approx(line | rates, rel=1e-4, abs=1e-5)
 
 
 def test_a_signal_saves_and_says_how_to_resume(tmp_path):
