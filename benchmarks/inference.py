@@ -34,8 +34,8 @@ def make_ways(side: str, width: int, batch: int, size: int, device: str) -> tupl
     gray = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 1)).astype(np.float32)
     variables = jax.jit(generator.init, static_argnums=2)(jax.random.key(0), gray[:1], False)
     placed = jax.device_put(gray)
-    lowered = jax.jit(partial(predict, generator)).lower(variables, placed)
-    ours = lowered.compile()
+    function = jax.jit(partial(predict, generator))
+    ours = function.lower(variables, placed).compile()
     expected = np.asarray(ours(variables, placed))
     if side == "PyTorch":
         ways = _make_torch_ways(widths, gray, variables, device, expected)
@@ -43,7 +43,7 @@ def make_ways(side: str, width: int, batch: int, size: int, device: str) -> tupl
         ways = {side: _make_onnx_way(generator, variables, gray, expected)}
     else:
         ways = {side: lambda: jax.block_until_ready(ours(variables, placed))}
-    return ways, count_operations(lowered)
+    return ways, count_operations(function, variables, placed)
 
 
 def _make_torch_ways(

@@ -1,9 +1,11 @@
 """`configs/wgan.py` as colorjax trains it: an iteration and its parts, to be measured."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from widths import stage_widths
 from colorjax import configuration, data, losses, parallel
 from colorjax.compilation import forget_compiled_programs
 from colorjax.memory import give_back_freed_memory
+from colorjax.models import convolution
 from colorjax.training.assembly import create_parts, create_phases
 from colorjax.training.state import create_state
 from colorjax.training.step import make_train_step
@@ -53,9 +56,9 @@ class Training:
         encode = jax.jit(lambda images: self.parts.codec.encode(prepare(images, jax.random.key(0))))
         self.example = encode(self.images)
         step = make_train_step(self.parts, phases[-1].objective, config.seed, prepare)
-        lowered = parallel.map_step(step, self.mesh).lower(self.state, self.images)
-        self.operations = count_operations(lowered)
-        self._step = lowered.compile()
+        mapped = parallel.map_step(step, self.mesh)
+        self.operations = count_operations(mapped, self.state, self.images)
+        self._step = mapped.lower(self.state, self.images).compile()
         give_back_freed_memory()  # likewise
 
     def make_ways(self) -> dict[str, Way]:
@@ -113,13 +116,14 @@ class Training:
         return self.state.generator.params, self.state.critic.params
 
     def _compile(self, function: Any) -> Way:
-        lowered = jax.jit(function).lower(self.networks, *self.example)
-        compiled = lowered.compile()
+        operands = (self.networks, *self.example)
+        operations = count_operations(jax.jit(function), *operands)
+        compiled = jax.jit(function).lower(*operands).compile()
 
         def run() -> object:
             return jax.block_until_ready(compiled(self.networks, *self.example))
 
-        return run, count_operations(lowered)
+        return run, operations
 
     def _generate(self, params: Any, gray: Any) -> jax.Array:
         variables = {"params": params, "batch_stats": self.state.generator.batch_stats}
@@ -134,9 +138,14 @@ class Training:
         return codec.critic_image(gray, ab), codec.critic_image(gray, fake)
 
 
-def count_operations(lowered: Any) -> float:
-    """Return the operations of a program on all devices, before XLA chooses its own ways.
+def count_operations(function: Any, *operands: Any) -> float:
+    """Return the operations of a jitted function on all devices, its convolutions being XLA's own.
 
-    Of a compiled one XLA counts those of one device, and on a GPU none of what cuDNN computes.
+    Of a compiled program XLA counts those of one device, and on a GPU none of what cuDNN computes;
+    of a lowered one, none of what `parallel.sum_over_devices` computes.
     """
+    with mock.patch.dict(os.environ, {convolution.SWITCH: "0"}):
+        jax.clear_caches()
+        lowered = function.lower(*operands)
+    jax.clear_caches()
     return float(lowered.cost_analysis()["flops"])

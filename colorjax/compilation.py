@@ -17,10 +17,6 @@ def keep_compiled_programs() -> None:
     """
     import jax
 
-    # Where in this process's memory a function lies that splits an operation over devices, of which
-    # `models/convolution.py` has one, would make each process's program a new one. What it does
-    # follows from the rest of the program.
-    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
     if jax.config.values["jax_compilation_cache_dir"]:
         return
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -30,6 +26,8 @@ def keep_compiled_programs() -> None:
     # Colouring one photo takes many small programs: they count as well.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Else a program that uses `parallel.sum_over_devices` is another one in each process.
+    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
 
 
 def forget_compiled_programs() -> None:

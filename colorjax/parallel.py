@@ -20,7 +20,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.custom_batching import custom_vmap
 from jax.experimental import multihost_utils
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from colorjax.errors import TrainingError, UserError
@@ -163,6 +166,60 @@ def is_cpu_way(switch: str) -> bool:
       switch: the environment variable that switches the way off where it is 0.
     """
     return os.environ.get(switch) != "0" and jax.default_backend() == "cpu"
+
+
+def sum_over_devices(
+    function: Callable[..., jax.Array], rule: str, identity: str
+) -> Callable[..., jax.Array]:
+    """Let each device sum over its own pictures, then add up the devices' sums.
+
+    Left to itself, XLA adds up each term of such a sum over the devices, and holds all of them at
+    once.
+
+    Args:
+      function: of arrays whose first axis is the batch to an array that is a sum over it; pure.
+      rule: Shardy's rule of how it can be split, its axis `batch` being summed over; see
+        `jax.experimental.custom_partitioning`.
+      identity: tells the function from every other one of this rule and these shapes, also from
+        what it is in another version: what it does isn't part of a program that is kept on disk.
+
+    Returns:
+      The function to call in its place, under `jax.vmap` as well.
+    """
+
+    def partition(
+        mesh: Mesh, operands: Sequence[Any], result: Any
+    ) -> tuple[Mesh, Callable[..., jax.Array], NamedSharding, tuple[NamedSharding, ...]]:
+        axes = operands[0].sharding.spec[0]  # of the mesh, that share the batch
+        shared = NamedSharding(mesh, PartitionSpec(axes))
+
+        def compute(*operands: jax.Array) -> jax.Array:
+            own = function(*operands)
+            return own if axes is None else jax.lax.psum(own, axes)
+
+        return mesh, compute, NamedSharding(mesh, PartitionSpec()), (shared,) * len(operands)
+
+    divided = custom_partitioning(function)
+    divided.def_partition(
+        partition=partition,
+        infer_sharding_from_operands=lambda mesh, *_: NamedSharding(mesh, PartitionSpec()),
+        sharding_rule=rule,
+        reduction_factors=("batch",),
+    )
+
+    @custom_vmap
+    def call(*operands: jax.Array) -> jax.Array:
+        with set_xla_metadata(identity=identity):
+            return divided(*operands)
+
+    @call.def_vmap
+    def call_many(
+        size: int, batched: Sequence[bool], *operands: jax.Array
+    ) -> tuple[jax.Array, bool]:
+        axes = [0 if each else None for each in batched]
+        return jax.vmap(function, axes)(*operands), True
+
+    return call
 
 
 def make_deterministic() -> None:

@@ -9,26 +9,27 @@ channels. Numbers and parameters are those of XLA's own convolution, which is ri
 TPUs; the environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec
 
 from colorjax.models.layers import space_to_depth
-from colorjax.parallel import is_cpu_way
+from colorjax.parallel import is_cpu_way, sum_over_devices
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_STRIP_BYTES = 2**19  # that fit a core's cache
+_STRIP_BYTES = 2**19  # of y, that fit a core's cache
 _STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
+_SOURCE = zlib.crc32(Path(__file__).read_bytes())
 
 
 def convolve(
@@ -41,13 +42,14 @@ def convolve(
       kernel: (height, width, C, features).
       strides: (1, 1), or (2, 2) with a 4x4 kernel and even sides, go the fast way on a CPU.
       padding: "VALID", or ((top, bottom), (left, right)) in pixels.
-      **options: of `jax.lax.conv_general_dilated`.
+      **options: of `jax.lax.conv_general_dilated`; "NHWC", "HWIO", "NHWC" and its defaults go the
+        fast way.
 
     Returns:
       (B, H', W', features).
     """
     sides = _padding(padding)
-    if sides is None or _is_special(options) or not is_cpu_way(SWITCH):
+    if sides is None or _is_special(x, kernel, options) or not is_cpu_way(SWITCH):
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     even = all(side % 2 == 0 for side in (*x.shape[1:3], sum(sides[0]), sum(sides[1])))
     if tuple(strides) == (2, 2) and kernel.shape[:2] == (4, 4) and even:
@@ -83,9 +85,14 @@ def _padding(padding: Any) -> Padding | None:
     return ((int(top), int(bottom)), (int(left), int(right)))
 
 
-def _is_special(options: dict[str, Any]) -> bool:
-    dilations = (options.get(f"{side}_dilation") or (1,) for side in ("lhs", "rhs"))
-    return options.get("feature_group_count", 1) != 1 or any(set(each) != {1} for each in dilations)
+def _is_special(x: jax.Array, kernel: jax.Array, options: dict[str, Any]) -> bool:
+    options = dict(options)
+    asked = options.pop("dimension_numbers", None)
+    layouts = {
+        jax.lax.conv_dimension_numbers(x.shape, kernel.shape, each) for each in (asked, _LAYOUT)
+    }
+    values = (tuple(each) if isinstance(each, Sequence) else each for each in options.values())
+    return len(layouts) > 1 or any(value not in (None, 1, (1, 1)) for value in values)
 
 
 def _fold_kernel(kernel: jax.Array) -> jax.Array:
@@ -119,53 +126,35 @@ def _kernel_gradient(
     x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
 ) -> jax.Array:
     """Return what `_convolve`'s gradient in the kernel is: (h, w, C, F), `size` being (h, w)."""
-    return _sum_on_devices(x, y, padding, size)
+    add_up = sum_over_devices(
+        lambda x, y: _sum_over_strips(x, y, padding, size),
+        "batch high wide channels, batch rows columns features -> height width channels features",
+        identity=f"kernel gradient {_SOURCE:x}, padding {padding}",
+    )
+    return add_up(x, y)
 
 
 def _sum_over_strips(
     x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
 ) -> jax.Array:
-    """Return the kernel's gradient, of the pictures on one device."""
+    """Return the kernel's gradient, summed in float32 or better."""
     batch, height, width, features = y.shape
     if batch * height * width <= features:  # a product then costs less than the result's transpose
-        return _multiply_windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), y, size)
+        padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+        return _multiply_windows(padded, y, size).astype(y.dtype)
     rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * features)
     strips = [
         _convolve_strip(x, y, padding, size[0], range(start, min(start + rows, height)))
         for start in range(0, height, rows)
     ]
-    return sum(strips[1:], start=strips[0])
-
-
-def _partition(
-    padding: Padding, size: tuple[int, int], mesh: Any, operands: Any, result: Any
-) -> tuple[Any, Callable[..., jax.Array], Any, tuple[Any, Any]]:
-    """Let devices that share a batch add up what each has summed over its own strips.
-
-    Left to itself, XLA adds up each strip's share over the devices, and holds all of them at once.
-    """
-    axes = next(iter(operands[0].sharding.spec), None)  # of the mesh, which share the batch
-
-    def compute(x: jax.Array, y: jax.Array) -> jax.Array:
-        gradient = _sum_over_strips(x, y, padding, size)
-        return gradient if axes is None else jax.lax.psum(gradient, axes)
-
-    shared, whole = (NamedSharding(mesh, PartitionSpec(*names)) for names in ([axes], []))
-    return mesh, compute, whole, (shared, shared)
-
-
-_sum_on_devices = custom_partitioning(_sum_over_strips, static_argnums=(2, 3))
-_sum_on_devices.def_partition(
-    partition=_partition,
-    sharding_rule="batch high wide channels, batch rows columns features"
-    " -> height width channels features",
-)
+    return sum(strips[1:], start=strips[0]).astype(y.dtype)
 
 
 def _rows_of_strip(y: jax.Array, kernel_size: int) -> int:
     """Return how many rows of y to convolve with at a time.
 
     Each strip yields a whole kernel: the larger that is, the fewer strips are worth their sum.
+    Strips are steps of the program, as XLA's convolutions are many times slower within a loop.
     """
     height, itemsize = y.shape[1], y.dtype.itemsize
     strip_bytes = max(_STRIP_BYTES, kernel_size * itemsize // 4)
@@ -182,22 +171,29 @@ def _multiply_windows(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.
         for column in range(size[1])
     ]
     windows = jnp.concatenate(copies, axis=-1).reshape(-1, len(copies) * x.shape[-1])
-    return (windows.T @ y.reshape(-1, features)).reshape(*size, x.shape[-1], features)
+    product = jnp.matmul(windows.T, y.reshape(-1, features), preferred_element_type=_sum_type(y))
+    return product.reshape(*size, x.shape[-1], features)
 
 
 def _convolve_strip(
     x: jax.Array, y: jax.Array, padding: Padding, kernel_height: int, rows: range
 ) -> jax.Array:
     """Return what some rows of y add to the kernel's gradient."""
-    first, last = (row - padding[0][0] for row in (rows.start, rows.stop + kernel_height - 1))
-    beyond = (max(-first, 0), max(last - x.shape[1], 0))
+    start = rows.start - padding[0][0]  # of what these rows see of x, which may lie outside
+    stop = rows.stop - padding[0][0] + kernel_height - 1
+    first, last = (min(max(row, 0), x.shape[1]) for row in (start, stop))
     return jax.lax.conv_general_dilated(
-        x[:, max(first, 0) : last],
+        x[:, first:last],
         y[:, rows.start : rows.stop],
         (1, 1),
-        (beyond, padding[1]),
+        ((first - start, stop - last), padding[1]),
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=_sum_type(y),
     )
+
+
+def _sum_type(y: jax.Array) -> Any:
+    return jnp.promote_types(y.dtype, jnp.float32)
 
 
 _convolve.defvjp(

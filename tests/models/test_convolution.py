@@ -25,6 +25,7 @@ CASES = {
     "smaller": ((4, 4), (1, 1), ((1, 1), (1, 1)), (5, 6)),
     "valid": ((4, 4), (1, 1), "VALID", (4, 5)),
     "uneven": ((3, 2), (1, 1), ((2, 0), (0, 1)), (7, 6)),
+    "strips of padding": ((3, 3), (1, 1), ((4, 5), (0, 1)), (3, 4)),
     "few pixels": ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 2)),
 }
 
@@ -65,23 +66,96 @@ def test_derivatives_are_xlas(case, rows, monkeypatch):
             np.testing.assert_allclose(ours, xlas, rtol=1e-9, atol=1e-9)
 
 
-def test_the_switch_changes_the_program_and_nothing_else(monkeypatch):
+@pytest.mark.parametrize("shape", [(4, 128, 128, 64), (32, 256, 256, 64), (2, 7, 5, 3)])
+@pytest.mark.parametrize("kernel_size", [9, 9 * 512 * 512])
+def test_strips_are_whole_rows_that_fit_a_cache(shape, kernel_size):
+    rows = convolution._rows_of_strip(jax.ShapeDtypeStruct(shape, jnp.float32), kernel_size)
+    assert 1 <= rows <= shape[1]
+    fits = rows * 4 * np.prod(shape) / shape[1] <= max(2**19, kernel_size)
+    assert fits or np.ceil(shape[1] / rows) == 32
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 3), (2, 1, 2, 3)])
+def test_one_gradient_for_each_picture(shape):
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.normal(size=(4, *shape)), jnp.float32)
+    kernel = jnp.asarray(generator.normal(size=(3, 3, 3, 5)), jnp.float32)
+
+    def gradients(convolve):
+        def loss(kernel, x):
+            y = convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+            return jnp.sum(jnp.tanh(y))
+
+        return jax.vmap(jax.grad(loss, (0, 1)), (None, 0))(kernel, x)
+
+    ours, xlas = gradients(convolve), gradients(jax.lax.conv_general_dilated)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, xlas)
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 5, 3), (1, 2, 2, 3)])
+def test_bfloat16_is_rounded_once(shape, monkeypatch):
+    monkeypatch.setattr(convolution, "_rows_of_strip", lambda y, kernel_size: 1)
+    generator = np.random.default_rng(0)
+    x, y = (
+        jnp.asarray(generator.normal(size=(*shape[:3], channels)), jnp.bfloat16)
+        for channels in (3, 5)
+    )
+
+    def gradient(convolve, dtype):
+        def forward(kernel):
+            padding = ((1, 1), (1, 1))
+            return convolve(x.astype(dtype), kernel, (1, 1), padding, dimension_numbers=LAYOUT)
+
+        return jax.vjp(forward, jnp.zeros((3, 3, 3, 5), dtype))[1](y.astype(dtype))[0]
+
+    expected = gradient(jax.lax.conv_general_dilated, jnp.float32)
+    ours = np.asarray(gradient(convolve, jnp.bfloat16), np.float32)
+    np.testing.assert_allclose(ours, expected, rtol=2**-8, atol=1e-4)
+
+
+def critics_penalty(real, fake):
     critic = models.create_critic({"name": "wgan", "widths": (4, 8)}, "float32")
+    variables = critic.init(jax.random.key(0), real, False)
+
+    def penalty(params):
+        def score(image):
+            return critic.apply({"params": params}, image, False)
+
+        return losses.gradient_penalty(score, real, fake, jax.random.key(1))
+
+    return penalty, variables["params"]
+
+
+def generators_error(fields, real, fake):
+    generator = models.create_generator({"widths": (4, 8), **fields}, 2, "float32")
+    variables = generator.init(jax.random.key(0), real[..., :1], False)
+
+    def error(params):
+        prediction, _ = generator.apply(
+            variables | {"params": params}, real[..., :1], True, mutable=["batch_stats"]
+        )
+        return jnp.mean(jnp.square(prediction - fake[..., :2]))
+
+    return error, variables["params"]
+
+
+TRAINED = {
+    "critic": critics_penalty,
+    "unet": partial(generators_error, {"name": "unet"}),
+    "residual_unet": partial(generators_error, {"name": "residual_unet", "blocks": (1, 2)}),
+}
+
+
+@pytest.mark.parametrize("create", TRAINED.values(), ids=TRAINED)
+def test_the_switch_changes_the_program_and_nothing_else(create, monkeypatch):
     real, fake = np.random.default_rng(0).random((2, 2, 16, 16, 3), dtype=np.float32)
     results, programs = [], []
     for switch in ("1", "0"):
         monkeypatch.setenv("COLORJAX_FOLDED_CONVOLUTIONS", switch)
-        variables = critic.init(jax.random.key(0), real, False)
-
-        def penalty(params):
-            def score(image):
-                return critic.apply({"params": params}, image, False)
-
-            return losses.gradient_penalty(score, real, fake, jax.random.key(1))
-
-        gradient = jax.jit(jax.value_and_grad(penalty))
-        programs.append(gradient.lower(variables["params"]).as_text())
-        results.append(gradient(variables["params"]))
+        function, params = create(real, fake)
+        gradient = jax.jit(jax.value_and_grad(function))
+        programs.append(gradient.lower(params).as_text())
+        results.append(gradient(params))
     assert (programs[0] != programs[1]) == (jax.default_backend() == "cpu")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
 
