@@ -27,7 +27,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, righ
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_STRIP_BYTES = 2**19  # of y, that fit a core's cache
+_STRIP_BYTES = 2**20  # of y, that fit a core's cache
 _STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
 _SOURCE = zlib.crc32(Path(__file__).read_bytes())
 
@@ -139,7 +139,7 @@ def _sum_over_strips(
 ) -> jax.Array:
     """Return the kernel's gradient, summed in float32 or better."""
     batch, height, width, features = y.shape
-    if batch * height * width <= features:  # a product then costs less than the result's transpose
+    if batch * height * width <= features:  # windows then cost less than the result's transpose
         padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
         return _multiply_windows(padded, y, size).astype(y.dtype)
     rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * features)
