@@ -119,7 +119,7 @@ def common_flags(arguments: argparse.Namespace) -> list[object]:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="peak training inference ...")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 32])
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 16])
@@ -463,13 +463,21 @@ def describe_machine() -> dict[str, Any]:
             versions[name] = "-"
     return {
         "date": date.today().isoformat(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": name_processor(),
         "cores": len(os.sched_getaffinity(0)),
         "device": jax.devices()[0].device_kind,
         "load": round(os.getloadavg()[0], 1),
         "command": " ".join(["python", *sys.argv]),
         **versions,
     }
+
+
+def name_processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def format_row(row: Row) -> str:
