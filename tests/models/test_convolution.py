@@ -25,12 +25,12 @@ CASES = {
     "smaller": ((4, 4), (1, 1), ((1, 1), (1, 1)), (5, 6)),
     "valid": ((4, 4), (1, 1), "VALID", (4, 5)),
     "uneven": ((3, 2), (1, 1), ((2, 0), (0, 1)), (7, 6)),
-    "strips of padding": ((3, 3), (1, 1), ((4, 5), (0, 1)), (3, 4)),
+    "strips of padding": ((3, 3), (1, 1), ((5, 6), (0, 1)), (3, 4)),
     "few pixels": ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 2)),
 }
 
 
-@pytest.mark.parametrize("rows", [1, 3, 20])
+@pytest.mark.parametrize("rows", [2, 20])
 @pytest.mark.parametrize("case", CASES)
 def test_derivatives_are_xlas(case, rows, monkeypatch):
     size, strides, padding, shape = CASES[case]
