@@ -9,6 +9,7 @@ channels. Numbers and parameters are those of XLA's own convolution, which is ri
 TPUs; the environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from functools import partial
@@ -20,10 +21,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from colorjax.models import winograd
 from colorjax.models.layers import space_to_depth
+from colorjax.models.winograd import Padding
 from colorjax.parallel import is_cpu_way, sum_over_devices
 
-Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -109,12 +111,26 @@ def _fold_kernel(kernel: jax.Array) -> jax.Array:
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Return (B, H', W', F) of (B, H, W, C) and (h, w, C, F), with stride 1."""
+    if _has_few_pixels(x, kernel.shape):
+        windows = _windows(x, padding, kernel.shape[:2])
+        return windows @ kernel.reshape(windows.shape[-1], -1)
+    if winograd.is_faster(kernel.shape, x.dtype):
+        return winograd.convolve(x, kernel, padding)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Return what `_convolve`'s gradient in x is: (B, H, W, C) of (B, H', W', F)."""
+    if _has_few_pixels(y, kernel.shape):
+        size, channels, features = kernel.shape[:2], *kernel.shape[2:]
+        windows = y @ kernel.reshape(-1, features).T
+        shape = [pixels + length - 1 - sum(pads) for pixels, length, pads in zip(y.shape[1:3], size, padding)]
+        x = jax.ShapeDtypeStruct((y.shape[0], *shape, channels), y.dtype)
+        [gradient] = jax.linear_transpose(lambda x: _windows(x, padding, size), x)(windows)
+        return gradient
+    if winograd.is_faster(kernel.shape, y.dtype):
+        return winograd.input_gradient(y, kernel, padding)
     (top, bottom), (left, right) = padding
     rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
@@ -139,9 +155,13 @@ def _sum_over_strips(
 ) -> jax.Array:
     """Return the kernel's gradient, summed in float32 or better."""
     batch, height, width, features = y.shape
-    if batch * height * width <= features:  # windows then cost less than the result's transpose
-        padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-        return _multiply_windows(padded, y, size).astype(y.dtype)
+    if _has_few_pixels(y, (*size, x.shape[-1], features)):
+        windows = _windows(x, padding, size)
+        product = windows.reshape(-1, windows.shape[-1]).T @ y.reshape(-1, features)
+        return product.reshape(*size, x.shape[-1], features)
+    import os
+    if winograd.is_faster((*size, x.shape[-1], features), x.dtype, int(os.environ.get('KGL','256'))):
+        return winograd.kernel_gradient(x, y, padding, size[0])
     rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * features)
     strips = [
         _convolve_strip(x, y, padding, size[0], range(start, min(start + rows, height)))
@@ -162,17 +182,20 @@ def _rows_of_strip(y: jax.Array, kernel_size: int) -> int:
     return min(height, max(rows, -(-height // _STRIPS_AT_MOST)))
 
 
-def _multiply_windows(x: jax.Array, y: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Return the kernel's gradient as one product with every window of x as a row."""
-    _, height, width, features = y.shape
+def _has_few_pixels(x, kernel_shape) -> bool:
+    return 4 * math.prod(x.shape[:3]) <= max(kernel_shape[2:])
+
+
+def _windows(x: jax.Array, padding: Padding, size: tuple[int, int]) -> jax.Array:
+    """Return what each result sees of (B, H, W, C): (B, H', W', height * width * C)."""
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = (total - length + 1 for total, length in zip(padded.shape[1:3], size, strict=True))
     copies = [
-        x[:, row : row + height, column : column + width]
+        padded[:, row : row + height, column : column + width]
         for row in range(size[0])
         for column in range(size[1])
     ]
-    windows = jnp.concatenate(copies, axis=-1).reshape(-1, len(copies) * x.shape[-1])
-    product = jnp.matmul(windows.T, y.reshape(-1, features), preferred_element_type=_sum_type(y))
-    return product.reshape(*size, x.shape[-1], features)
+    return jnp.concatenate(copies, axis=-1)
 
 
 def _convolve_strip(

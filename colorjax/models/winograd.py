@@ -1,0 +1,175 @@
+"""Convolutions with stride 1 by Winograd's minimal filtering (Lavin and Gray, arXiv 1509.09308).
+
+A picture is taken in tiles of 2x2 results. What a tile sees, and the kernel, are transformed by
+sums alone; in between there is one matrix product for each of a tile's places. That takes 16
+products where a 3x3 kernel otherwise takes 36, and 9 in place of 16 for a 2x2 one. Rounding is as
+that of a plain convolution, within a factor of two.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
+Matrix = tuple[tuple[float, ...], ...]
+Grid = list[list[jax.Array]]  # of rows and columns of a tile, or of a kernel
+
+_TILE = 2  # results on a side
+# By the kernel's side: how what a tile sees, the kernel, and the products enter the result;
+# B^T, G and A^T of section 4.1.
+_INPUTS: dict[int, Matrix] = {
+    2: ((1, -1, 0), (0, 1, 0), (0, -1, 1)),
+    3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+}
+_KERNELS: dict[int, Matrix] = {
+    2: ((1, 0), (1, 1), (0, 1)),
+    3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+}
+_RESULTS: dict[int, Matrix] = {
+    2: ((1, 1, 0), (0, 1, 1)),
+    3: ((1, 1, 1, 0), (0, 1, -1, -1)),
+}
+
+
+def is_faster(kernel_shape: Sequence[int], dtype: Any, least=256) -> bool:
+    """Return whether it is faster than a plain convolution on a CPU, also for the gradients.
+
+    With few channels the transforms take more than the products save; bfloat16 would round them.
+    """
+    height, width, channels, features = kernel_shape
+    known = height == width and height in _INPUTS
+    many = min(channels, features) >= least
+    return known and many and jnp.finfo(dtype).bits >= 32
+
+
+def convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Return `jax.lax.conv_general_dilated` of NHWC and HWIO with stride 1.
+
+    Args:
+      x: (B, H, W, C), float32 or float64.
+      kernel: (2, 2, C, F) or (3, 3, C, F).
+      padding: ((top, bottom), (left, right)) in pixels.
+
+    Returns:
+      (B, H', W', F).
+    """
+    return _filter(x, [list(row) for row in kernel], padding, contracted=0)
+
+
+def input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Return the gradient of `convolve` in x, of y (B, H', W', F), its result's: (B, H, W, C).
+
+    It is a convolution with the kernel turned and transposed, which is left to the product: moving
+    a kernel of many channels in memory takes longer.
+    """
+    turned = [list(row[::-1]) for row in kernel[::-1]]
+    around = tuple(tuple(kernel.shape[0] - 1 - pixels for pixels in pair) for pair in padding)
+    return _filter(y, turned, around, contracted=1)
+
+
+def _filter(x: jax.Array, kernel: Grid, padding: Padding, contracted: int) -> jax.Array:
+    """Return the convolution with a kernel of which that axis stands for the channels of x."""
+    side = len(kernel)
+    height, width = (
+        length + sum(pixels) - side + 1
+        for length, pixels in zip(x.shape[1:3], padding, strict=True)
+    )
+    tiles = _transform(_cut_input(x, padding, (height, width), side), _INPUTS[side])
+    kernels = _transform(kernel, _KERNELS[side])
+    multiply = partial(_multiply, contracted=contracted)
+    results = _transform(_pair_up(multiply, tiles, kernels), _RESULTS[side])
+    batch, high, wide, features = results[0][0].shape
+    image = jnp.stack([jnp.stack(row, axis=3) for row in results], axis=2)
+    image = image.reshape(batch, _TILE * high, _TILE * wide, features)
+    return image[:, :height, :width]
+
+
+def kernel_gradient(x: jax.Array, y: jax.Array, padding: Padding, side: int) -> jax.Array:
+    """Return the gradient of `convolve` in a kernel of 2x2 or 3x3: (side, side, C, F).
+
+    Args:
+      x: (B, H, W, C), what was convolved.
+      y: (B, H', W', F), the gradient in the result.
+      padding: as it was convolved.
+      side: of the kernel.
+    """
+    tiles = _transform(_cut_input(x, padding, y.shape[1:3], side), _INPUTS[side])
+    products = _transform(_cut_result(y), _transpose(_RESULTS[side]))
+    kernels = _pair_up(_multiply_transposed, tiles, products)
+    gradient = _transform(kernels, _transpose(_KERNELS[side]))
+    return jnp.stack([jnp.stack(row) for row in gradient])
+
+
+def _cut_input(x: jax.Array, padding: Padding, size: Sequence[int], side: int) -> Grid:
+    """Return for each place of what a tile sees the pixels of all tiles there, each (B, h, w, C)."""
+    tiles = [-(-length // _TILE) for length in size]
+    seen = [_TILE * count + side - 1 for count in tiles]
+    edges = [
+        (before, total - length - before, 0)
+        for (before, _), total, length in zip(padding, seen, x.shape[1:3], strict=True)
+    ]
+    padded = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    return _cut(padded, _TILE + side - 1, tiles)
+
+
+def _cut_result(y: jax.Array) -> Grid:
+    """Return for each place of a tile the pixels of all tiles there; beyond the edge, zeros."""
+    tiles = [-(-length // _TILE) for length in y.shape[1:3]]
+    missing = [(0, length % _TILE) for length in y.shape[1:3]]
+    return _cut(jnp.pad(y, ((0, 0), *missing, (0, 0))), _TILE, tiles)
+
+
+def _cut(image: jax.Array, side: int, tiles: Sequence[int]) -> Grid:
+    """Return the pixels at each place of tiles of side x side that begin `_TILE` pixels apart."""
+    ends = [_TILE * (count - 1) + 1 for count in tiles]
+    return [
+        [
+            image[:, row : row + ends[0] : _TILE, column : column + ends[1] : _TILE]
+            for column in range(side)
+        ]
+        for row in range(side)
+    ]
+
+
+def _transform(pieces: Grid, matrix: Matrix) -> Grid:
+    """Return `matrix @ pieces @ matrix^T`."""
+    columns = [_combine(column, matrix) for column in zip(*pieces, strict=True)]
+    return [_combine(row, matrix) for row in zip(*columns, strict=True)]
+
+
+def _combine(pieces: Sequence[jax.Array], matrix: Matrix) -> list[jax.Array]:
+    """Return `matrix @ pieces`, without the products with 0 and 1."""
+    combined = []
+    for row in matrix:
+        terms = [
+            piece if factor == 1 else factor * piece
+            for factor, piece in zip(row, pieces, strict=True)
+            if factor
+        ]
+        combined.append(sum(terms[1:], start=terms[0]))
+    return combined
+
+
+def _transpose(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
+
+
+def _pair_up(multiply: Callable[..., jax.Array], left: Grid, right: Grid) -> Grid:
+    """Return the products of the two grids' arrays at each place."""
+    return [
+        [multiply(*pair) for pair in zip(*rows, strict=True)]
+        for rows in zip(left, right, strict=True)
+    ]
+
+
+def _multiply(pixels: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
+    """Return (B, h, w, F) of (B, h, w, C) and (C, F), or (F, C) if the axis 1 is contracted."""
+    return jax.lax.dot_general(pixels, kernel, (((3,), (contracted,)), ((), ())))
+
+
+def _multiply_transposed(pixels: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Return (C, F) of (B, h, w, C) and (B, h, w, F)."""
+    return pixels.reshape(-1, pixels.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
