@@ -1,12 +1,14 @@
-"""Convolutions whose first and second derivatives are fast on a CPU.
+"""Convolutions that are fast on a CPU, and whose first and second derivatives are.
 
 XLA takes a kernel's gradient as a convolution with a window as large as the picture. The window no
 longer fits a core's cache, which makes that up to five times slower than the convolution itself,
 and many times slower where a gradient penalty differentiates a critic twice. Here convolution,
-input gradient and kernel gradient are written as each other's derivatives, the kernel gradient as
-a sum over strips that do fit, and a strided 4x4 convolution as a 2x2 one over pixels folded into
-channels. Numbers and parameters are those of XLA's own convolution, which is right on GPUs and
-TPUs; the environment variable COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
+input gradient and kernel gradient are written as each other's derivatives. Each is taken in one of
+three ways: of many channels, by `winograd`; of more channels than pixels, as a product of windows,
+which doesn't turn or transpose a large kernel in memory; else plainly, the kernel gradient as a sum
+over strips that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded into
+channels. Parameters are those of XLA's own convolution and numbers are but for rounding; it is
+right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
 import math
@@ -23,7 +25,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from colorjax.models import winograd
 from colorjax.models.layers import space_to_depth
-from colorjax.models.winograd import Padding
+from colorjax.models.winograd import Padding, pad_image
 from colorjax.parallel import is_cpu_way, sum_over_devices
 
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
@@ -112,8 +114,8 @@ def _fold_kernel(kernel: jax.Array) -> jax.Array:
 def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Return (B, H', W', F) of (B, H, W, C) and (h, w, C, F), with stride 1."""
     if _has_few_pixels(x, kernel.shape):
-        windows = _windows(x, padding, kernel.shape[:2])
-        return windows @ kernel.reshape(windows.shape[-1], -1)
+        windows = _cut_windows(x, padding, kernel.shape[:2])
+        return _multiply(windows, kernel.reshape(-1, kernel.shape[-1])).astype(x.dtype)
     if winograd.is_faster(kernel.shape, x.dtype):
         return winograd.convolve(x, kernel, padding)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
@@ -123,12 +125,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
 def _input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Return what `_convolve`'s gradient in x is: (B, H, W, C) of (B, H', W', F)."""
     if _has_few_pixels(y, kernel.shape):
-        size, channels, features = kernel.shape[:2], *kernel.shape[2:]
-        windows = y @ kernel.reshape(-1, features).T
-        shape = [pixels + length - 1 - sum(pads) for pixels, length, pads in zip(y.shape[1:3], size, padding)]
-        x = jax.ShapeDtypeStruct((y.shape[0], *shape, channels), y.dtype)
-        [gradient] = jax.linear_transpose(lambda x: _windows(x, padding, size), x)(windows)
-        return gradient
+        return _join_windows(y, kernel, padding)
     if winograd.is_faster(kernel.shape, y.dtype):
         return winograd.input_gradient(y, kernel, padding)
     (top, bottom), (left, right) = padding
@@ -154,13 +151,12 @@ def _sum_over_strips(
     x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
 ) -> jax.Array:
     """Return the kernel's gradient, summed in float32 or better."""
-    batch, height, width, features = y.shape
+    height, features = y.shape[1], y.shape[-1]
     if _has_few_pixels(y, (*size, x.shape[-1], features)):
-        windows = _windows(x, padding, size)
-        product = windows.reshape(-1, windows.shape[-1]).T @ y.reshape(-1, features)
-        return product.reshape(*size, x.shape[-1], features)
-    import os
-    if winograd.is_faster((*size, x.shape[-1], features), x.dtype, int(os.environ.get('KGL','256'))):
+        windows = _cut_windows(x, padding, size)
+        product = _multiply(windows.reshape(-1, windows.shape[-1]).T, y.reshape(-1, features))
+        return product.reshape(*size, x.shape[-1], features).astype(y.dtype)
+    if winograd.is_faster((*size, x.shape[-1], features), x.dtype):
         return winograd.kernel_gradient(x, y, padding, size[0])
     rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * features)
     strips = [
@@ -182,20 +178,37 @@ def _rows_of_strip(y: jax.Array, kernel_size: int) -> int:
     return min(height, max(rows, -(-height // _STRIPS_AT_MOST)))
 
 
-def _has_few_pixels(x, kernel_shape) -> bool:
-    return 4 * math.prod(x.shape[:3]) <= max(kernel_shape[2:])
+def _has_few_pixels(image: jax.Array, kernel_shape: Sequence[int]) -> bool:
+    """Return whether the kernel has so many channels that windows are small beside it."""
+    return 4 * math.prod(image.shape[:3]) <= max(kernel_shape[2:])
 
 
-def _windows(x: jax.Array, padding: Padding, size: tuple[int, int]) -> jax.Array:
+def _cut_windows(x: jax.Array, padding: Padding, size: Sequence[int]) -> jax.Array:
     """Return what each result sees of (B, H, W, C): (B, H', W', height * width * C)."""
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    height, width = (total - length + 1 for total, length in zip(padded.shape[1:3], size, strict=True))
+    padded = pad_image(x, padding)
+    height, width = (padded.shape[1 + axis] - size[axis] + 1 for axis in (0, 1))
     copies = [
         padded[:, row : row + height, column : column + width]
         for row in range(size[0])
         for column in range(size[1])
     ]
     return jnp.concatenate(copies, axis=-1)
+
+
+def _join_windows(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Return `_convolve`'s gradient in x, by way of its gradient in the windows of x."""
+    size, channels, features = kernel.shape[:2], *kernel.shape[2:]
+    windows = _multiply(y, kernel.reshape(-1, features).T)
+    height, width = (y.shape[1 + axis] + size[axis] - 1 - sum(padding[axis]) for axis in (0, 1))
+    x = jax.ShapeDtypeStruct((y.shape[0], height, width, channels), windows.dtype)
+    cut = partial(_cut_windows, padding=padding, size=size)
+    [joined] = jax.linear_transpose(cut, x)(windows)
+    return joined.astype(y.dtype)
+
+
+def _multiply(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Return the matrix product in float32 or better."""
+    return jnp.matmul(left, right, preferred_element_type=_sum_type(left))
 
 
 def _convolve_strip(

@@ -1,9 +1,9 @@
 """Convolutions with stride 1 by Winograd's minimal filtering (Lavin and Gray, arXiv 1509.09308).
 
 A picture is taken in tiles of 2x2 results. What a tile sees, and the kernel, are transformed by
-sums alone; in between there is one matrix product for each of a tile's places. That takes 16
-products where a 3x3 kernel otherwise takes 36, and 9 in place of 16 for a 2x2 one. Rounding is as
-that of a plain convolution, within a factor of two.
+sums alone; in between there is one matrix product for each of the tile's places. That takes 16
+products where a 3x3 kernel otherwise takes 36, and 9 in place of 16 for a 2x2 one. What comes out
+is rounded about as a plain convolution's results are.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ Matrix = tuple[tuple[float, ...], ...]
 Grid = list[list[jax.Array]]  # of rows and columns of a tile, or of a kernel
 
 _TILE = 2  # results on a side
+_CHANNELS = 256  # from which on it is faster
 # By the kernel's side: how what a tile sees, the kernel, and the products enter the result;
 # B^T, G and A^T of section 4.1.
 _INPUTS: dict[int, Matrix] = {
@@ -34,15 +35,20 @@ _RESULTS: dict[int, Matrix] = {
 }
 
 
-def is_faster(kernel_shape: Sequence[int], dtype: Any, least=256) -> bool:
-    """Return whether it is faster than a plain convolution on a CPU, also for the gradients.
+def is_faster(kernel_shape: Sequence[int], dtype: Any) -> bool:
+    """Return whether a CPU convolves faster this way, in training.
 
-    With few channels the transforms take more than the products save; bfloat16 would round them.
+    With fewer channels the transforms take longer than the products save: at 128 a convolution
+    alone is a fifth faster, but not one whose input a norm has yet to make. bfloat16 would round
+    what is transformed.
+
+    Args:
+      kernel_shape: (height, width, C, F).
+      dtype: of the arithmetic.
     """
     height, width, channels, features = kernel_shape
-    known = height == width and height in _INPUTS
-    many = min(channels, features) >= least
-    return known and many and jnp.finfo(dtype).bits >= 32
+    is_known = height == width and height in _INPUTS
+    return is_known and min(channels, features) >= _CHANNELS and jnp.finfo(dtype).bits >= 32
 
 
 def convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
@@ -66,7 +72,9 @@ def input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arr
     a kernel of many channels in memory takes longer.
     """
     turned = [list(row[::-1]) for row in kernel[::-1]]
-    around = tuple(tuple(kernel.shape[0] - 1 - pixels for pixels in pair) for pair in padding)
+    (top, bottom), (left, right) = padding
+    last = kernel.shape[0] - 1
+    around = ((last - top, last - bottom), (last - left, last - right))
     return _filter(y, turned, around, contracted=1)
 
 
@@ -104,22 +112,25 @@ def kernel_gradient(x: jax.Array, y: jax.Array, padding: Padding, side: int) -> 
 
 
 def _cut_input(x: jax.Array, padding: Padding, size: Sequence[int], side: int) -> Grid:
-    """Return for each place of what a tile sees the pixels of all tiles there, each (B, h, w, C)."""
+    """Return the pixels of all tiles at each place of what they see, each array (B, h, w, C)."""
     tiles = [-(-length // _TILE) for length in size]
-    seen = [_TILE * count + side - 1 for count in tiles]
-    edges = [
-        (before, total - length - before, 0)
-        for (before, _), total, length in zip(padding, seen, x.shape[1:3], strict=True)
-    ]
-    padded = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    (top, left), (height, width) = (padding[0][0], padding[1][0]), x.shape[1:3]
+    high, wide = (_TILE * count + side - 1 for count in tiles)
+    padded = pad_image(x, ((top, high - height - top), (left, wide - width - left)))
     return _cut(padded, _TILE + side - 1, tiles)
 
 
 def _cut_result(y: jax.Array) -> Grid:
-    """Return for each place of a tile the pixels of all tiles there; beyond the edge, zeros."""
+    """Return the pixels of all tiles at each place of a tile; beyond the edge, zeros."""
     tiles = [-(-length // _TILE) for length in y.shape[1:3]]
-    missing = [(0, length % _TILE) for length in y.shape[1:3]]
-    return _cut(jnp.pad(y, ((0, 0), *missing, (0, 0))), _TILE, tiles)
+    missing = ((0, y.shape[1] % _TILE), (0, y.shape[2] % _TILE))
+    return _cut(pad_image(y, missing), _TILE, tiles)
+
+
+def pad_image(image: jax.Array, padding: Padding) -> jax.Array:
+    """Put zeros around (B, H, W, C), or take pixels away where padding is negative."""
+    sides = [(before, after, 0) for before, after in ((0, 0), *padding, (0, 0))]
+    return jax.lax.pad(image, jnp.zeros((), image.dtype), sides)
 
 
 def _cut(image: jax.Array, side: int, tiles: Sequence[int]) -> Grid:

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from colorjax import losses, models
-from colorjax.models import convolution
+from colorjax.models import convolution, winograd
 from colorjax.models.convolution import convolve
 from conftest import ROOT
 
@@ -26,15 +26,30 @@ CASES = {
     "valid": ((4, 4), (1, 1), "VALID", (4, 5)),
     "uneven": ((3, 2), (1, 1), ((2, 0), (0, 1)), (7, 6)),
     "strips of padding": ((3, 3), (1, 1), ((5, 6), (0, 1)), (3, 4)),
+    "folded, odd tiles": ((4, 4), (2, 2), ((1, 1), (1, 1)), (10, 6)),
     "few pixels": ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 2)),
 }
 
 
-@pytest.mark.parametrize("rows", [2, 20])
-@pytest.mark.parametrize("case", CASES)
-def test_derivatives_are_xlas(case, rows, monkeypatch):
-    size, strides, padding, shape = CASES[case]
+def take_strips(monkeypatch, rows):
     monkeypatch.setattr(convolution, "_rows_of_strip", lambda y, kernel_size: rows)
+
+
+WAYS = {
+    "strips": partial(take_strips, rows=2),
+    "whole": partial(take_strips, rows=20),
+    "tiles": lambda monkeypatch: monkeypatch.setattr(winograd, "_CHANNELS", 1),
+    "windows": lambda monkeypatch: monkeypatch.setattr(
+        convolution, "_has_few_pixels", lambda image, kernel_shape: True
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", CASES)
+def test_derivatives_are_xlas(case, way, monkeypatch):
+    size, strides, padding, shape = CASES[case]
+    WAYS[way](monkeypatch)
     with jax.enable_x64(True):
         generator = np.random.default_rng(0)
         x = jnp.asarray(generator.normal(size=(2, *shape, 3)))
@@ -75,10 +90,11 @@ def test_strips_are_whole_rows_that_fit_a_cache(shape, kernel_size):
     assert fits or np.ceil(shape[1] / rows) == 32
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 5, 3), (2, 1, 2, 3)])
-def test_one_gradient_for_each_picture(shape):
+@pytest.mark.parametrize("way", ["strips", "tiles", "windows"])
+def test_one_gradient_for_each_picture(way, monkeypatch):
+    WAYS[way](monkeypatch)
     generator = np.random.default_rng(0)
-    x = jnp.asarray(generator.normal(size=(4, *shape)), jnp.float32)
+    x = jnp.asarray(generator.normal(size=(4, 2, 6, 5, 3)), jnp.float32)
     kernel = jnp.asarray(generator.normal(size=(3, 3, 3, 5)), jnp.float32)
 
     def gradients(convolve):
@@ -92,9 +108,10 @@ def test_one_gradient_for_each_picture(shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, xlas)
 
 
-@pytest.mark.parametrize("shape", [(2, 40, 5, 3), (1, 2, 2, 3)])
-def test_bfloat16_is_rounded_once(shape, monkeypatch):
-    monkeypatch.setattr(convolution, "_rows_of_strip", lambda y, kernel_size: 1)
+@pytest.mark.parametrize("way", ["strips", "tiles", "windows"])
+def test_bfloat16_is_rounded_once(way, monkeypatch):
+    WAYS[way](monkeypatch)
+    shape = (2, 40, 5, 3)
     generator = np.random.default_rng(0)
     x, y = (
         jnp.asarray(generator.normal(size=(*shape[:3], channels)), jnp.bfloat16)
@@ -137,6 +154,25 @@ def generators_error(fields, real, fake):
         return jnp.mean(jnp.square(prediction - fake[..., :2]))
 
     return error, variables["params"]
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_tiles_round_little_more_than_xla(side):
+    generator = np.random.default_rng(0)
+    x, kernel = generator.normal(size=(2, 9, 8, 64)), generator.normal(size=(side, side, 64, 64))
+    padding = ((1, 1), (1, 1))
+
+    def xlas(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=LAYOUT)
+
+    with jax.enable_x64(True):
+        exact = np.asarray(xlas(jnp.asarray(x), jnp.asarray(kernel)))
+    x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    ours, others = (
+        np.sqrt(np.mean((np.asarray(result) - exact) ** 2)) / exact.std()
+        for result in (winograd.convolve(x, kernel, padding), xlas(x, kernel))
+    )
+    assert ours < max(4 * others, 1e-6)
 
 
 TRAINED = {
