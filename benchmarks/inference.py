@@ -80,7 +80,9 @@ def _make_onnx_way(
     import onnxruntime
 
     model = jax2onnx.to_onnx(
-        lambda gray: predict(generator, variables, gray), inputs=[gray.shape], model_name="unet"
+        lambda gray: predict(generator, variables, gray, portable=True),
+        inputs=[gray.shape],
+        model_name="unet",
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of shapes whose axes jax2onnx has reordered

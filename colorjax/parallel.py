@@ -26,6 +26,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from colorjax.compilation import save_memory_of_compiler
 from colorjax.errors import TrainingError, UserError
 
 ALONE = "none"  # as the coordinator: one process, whatever started it
@@ -392,11 +393,13 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
 
 def map_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Compile `step(state, batch) -> (state, outputs)` for the mesh, donating the state."""
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
     return jax.jit(
         step,
         in_shardings=(replicated(mesh), batch_sharded(mesh)),
         out_shardings=(replicated(mesh), replicated(mesh)),
         donate_argnums=0,
+        compiler_options=save_memory_of_compiler() if is_cpu else None,
     )
 
 

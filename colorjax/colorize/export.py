@@ -141,7 +141,7 @@ def make_colorize(networks: Networks, variables: Any) -> Callable[[jax.Array], j
     def colorize(rgb: jax.Array) -> jax.Array:
         lightness = color.rgb_to_lab(rgb)[..., :1]
         network_input = codec.input_from_lightness(lightness)
-        prediction = predict(generator, variables, network_input)
+        prediction = predict(generator, variables, network_input, portable=True)
         ab = codec.predicted_ab(network_input, prediction)
         return color.lab_to_rgb_keeping_lightness(jnp.concatenate([lightness, ab], axis=-1))
 

@@ -13,7 +13,9 @@ right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _STRIP_BYTES = 2**20  # of y, that fit a core's cache
 _STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
+_AT_REST: ContextVar[bool] = ContextVar("whether networks at rest go through `convolve`")
 _SOURCE = zlib.crc32(Path(__file__).read_bytes())
 
 
@@ -67,8 +70,8 @@ def convolve(
 def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
     """Return a generator's 3x3 convolution that a norm follows: it keeps the size, without a bias.
 
-    In training it goes through `convolve`, for the sake of its kernel gradient; at rest, where
-    there is none, through XLA's own, which every exporter knows.
+    In training it goes through `convolve`, at rest where `convolving_at_rest` says so. Else it is
+    XLA's own, which every exporter knows.
     """
     return nn.Conv(
         features,
@@ -76,8 +79,20 @@ def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
         padding=1,
         use_bias=False,
         dtype=dtype,
-        conv_general_dilated=convolve if train else jax.lax.conv_general_dilated,
+        conv_general_dilated=convolve
+        if train or _AT_REST.get(False)
+        else jax.lax.conv_general_dilated,
     )
+
+
+@contextmanager
+def convolving_at_rest() -> Iterator[None]:
+    """Let the networks that are traced within go through `convolve` when not training, too."""
+    token = _AT_REST.set(True)
+    try:
+        yield
+    finally:
+        _AT_REST.reset(token)
 
 
 def _padding(padding: Any) -> Padding | None:

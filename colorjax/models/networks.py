@@ -1,5 +1,6 @@
 """The networks that a config chooses, and what any network needs done."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from colorjax.color import Codec, get_codec
 from colorjax.errors import UserError
+from colorjax.models.convolution import convolving_at_rest
 from colorjax.models.registry import create_critic, create_generator
 
 
@@ -80,9 +82,20 @@ def check_image_size(image_size: int, stride: int) -> None:
         )
 
 
-def predict(network: nn.Module, variables: Any, network_input: jax.Array) -> jax.Array:
-    """Return what a trained network gives, with its running statistics and without dropout."""
-    output = network.apply(variables, network_input, train=False)
+def predict(
+    network: nn.Module, variables: Any, network_input: jax.Array, *, portable: bool = False
+) -> jax.Array:
+    """Return what a trained network gives, with its running statistics and without dropout.
+
+    Args:
+      network: a generator or critic.
+      variables: its own.
+      network_input: (B, H, W, channels), normalised by the codec.
+      portable: whether to take those operations alone that every exporter knows, rather than what
+        is fast here.
+    """
+    with contextlib.nullcontext() if portable else convolving_at_rest():
+        output = network.apply(variables, network_input, train=False)
     assert isinstance(output, jax.Array)
     return output
 

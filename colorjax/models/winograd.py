@@ -105,8 +105,8 @@ def kernel_gradient(x: jax.Array, y: jax.Array, padding: Padding, side: int) -> 
       side: of the kernel.
     """
     tiles = _transform(_cut_input(x, padding, y.shape[1:3], side), _INPUTS[side])
-    products = _transform(_cut_result(y), _transpose(_RESULTS[side]))
-    kernels = _pair_up(_multiply_transposed, tiles, products)
+    results = _transform(_cut_result(y), _transpose(_RESULTS[side]))
+    kernels = _pair_up(_multiply_transposed, tiles, results)
     gradient = _transform(kernels, _transpose(_KERNELS[side]))
     return jnp.stack([jnp.stack(row) for row in gradient])
 

@@ -196,6 +196,21 @@ def test_the_switch_changes_the_program_and_nothing_else(create, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
 
 
+def test_a_prediction_is_the_same_where_it_is_portable(monkeypatch):
+    monkeypatch.setattr(winograd, "_CHANNELS", 1)
+    generator = models.create_generator({"name": "unet", "widths": (4, 8)}, 2, "float32")
+    gray = jnp.asarray(np.random.default_rng(0).random((2, 16, 16, 1)), jnp.float32)
+    variables = generator.init(jax.random.key(0), gray, False)
+
+    def predict(portable):
+        return jax.jit(partial(models.predict, generator, portable=portable))
+
+    programs = [predict(portable).lower(variables, gray).as_text() for portable in (False, True)]
+    assert (programs[0] != programs[1]) == (jax.default_backend() == "cpu")
+    outputs = [predict(portable)(variables, gray) for portable in (False, True)]
+    np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
+
+
 def test_devices_tell_each_other_one_sum_of_a_kernel_gradient():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
     program = subprocess.run(
