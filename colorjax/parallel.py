@@ -187,25 +187,59 @@ def sum_over_devices(
     Returns:
       The function to call in its place, under `jax.vmap` as well.
     """
+    return _divide_over_devices(function, rule, identity, (True, True), is_sum=True)
+
+
+def map_over_devices(
+    function: Callable[..., jax.Array], rule: str, identity: str
+) -> Callable[..., jax.Array]:
+    """Let each device compute with its own pictures, as a program of its own would.
+
+    What a function does with single pictures stays on their device.
+
+    Args:
+      function: of an array whose first axis is the batch, and another that every device holds
+        whole, to an array whose first axis is the batch; pure.
+      rule: as of `sum_over_devices`, no axis being summed over.
+      identity: as of `sum_over_devices`.
+
+    Returns:
+      The function to call in its place, under `jax.vmap` as well.
+    """
+    return _divide_over_devices(function, rule, identity, (True, False), is_sum=False)
+
+
+def _divide_over_devices(
+    function: Callable[..., jax.Array],
+    rule: str,
+    identity: str,
+    has_pictures: tuple[bool, ...],
+    is_sum: bool,
+) -> Callable[..., jax.Array]:
+    """See `sum_over_devices`; `has_pictures` says which operands' first axis is the batch."""
+
+    def place(mesh: Mesh, operands: Sequence[Any], is_shared: bool) -> NamedSharding:
+        axes = operands[0].sharding.spec[:1]  # of the mesh, that share the batch
+        return NamedSharding(mesh, PartitionSpec(*axes) if is_shared else PartitionSpec())
 
     def partition(
         mesh: Mesh, operands: Sequence[Any], result: Any
     ) -> tuple[Mesh, Callable[..., jax.Array], NamedSharding, tuple[NamedSharding, ...]]:
-        axes = operands[0].sharding.spec[0]  # of the mesh, that share the batch
-        shared = NamedSharding(mesh, PartitionSpec(axes))
+        axes = place(mesh, operands, True).spec
 
         def compute(*operands: jax.Array) -> jax.Array:
             own = function(*operands)
-            return own if axes is None else jax.lax.psum(own, axes)
+            return jax.lax.psum(own, axes[0]) if is_sum and any(axes) else own
 
-        return mesh, compute, NamedSharding(mesh, PartitionSpec()), (shared,) * len(operands)
+        shardings = tuple(place(mesh, operands, each) for each in has_pictures)
+        return mesh, compute, place(mesh, operands, not is_sum), shardings
 
     divided = custom_partitioning(function)
     divided.def_partition(
         partition=partition,
-        infer_sharding_from_operands=lambda mesh, *_: NamedSharding(mesh, PartitionSpec()),
+        infer_sharding_from_operands=lambda mesh, operands, _: place(mesh, operands, not is_sum),
         sharding_rule=rule,
-        reduction_factors=("batch",),
+        reduction_factors=("batch",) if is_sum else (),
     )
 
     @custom_vmap

@@ -13,7 +13,7 @@ right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -28,7 +28,7 @@ from jax.ad_checkpoint import checkpoint_name
 from colorjax.models import winograd
 from colorjax.models.layers import space_to_depth
 from colorjax.models.winograd import Padding, pad_image
-from colorjax.parallel import is_cpu_way, sum_over_devices
+from colorjax.parallel import is_cpu_way, map_over_devices, sum_over_devices
 
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
@@ -132,7 +132,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         windows = _cut_windows(x, padding, kernel.shape[:2])
         return _multiply(windows, kernel.reshape(-1, kernel.shape[-1])).astype(x.dtype)
     if winograd.is_faster(kernel.shape, x.dtype):
-        return winograd.convolve(x, kernel, padding)
+        return _filter_tiles(winograd.convolve, x, kernel, padding)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
 
 
@@ -142,7 +142,7 @@ def _input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Ar
     if _has_few_pixels(y, kernel.shape):
         return _join_windows(y, kernel, padding)
     if winograd.is_faster(kernel.shape, y.dtype):
-        return winograd.input_gradient(y, kernel, padding)
+        return _filter_tiles(winograd.input_gradient, y, kernel, padding)
     (top, bottom), (left, right) = padding
     rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
@@ -157,9 +157,24 @@ def _kernel_gradient(
     add_up = sum_over_devices(
         lambda x, y: _sum_over_strips(x, y, padding, size),
         "batch high wide channels, batch rows columns features -> height width channels features",
-        identity=f"kernel gradient {_SOURCE:x}, padding {padding}",
+        identity=f"kernel gradient {_SOURCE:x} {winograd.SOURCE:x}, padding {padding}",
     )
     return add_up(x, y)
+
+
+def _filter_tiles(
+    function: Callable[..., jax.Array], image: jax.Array, kernel: jax.Array, padding: Padding
+) -> jax.Array:
+    """Return what a function of `winograd` makes of an image, each device of its own pictures."""
+    channels = "inputs, height width inputs outputs"
+    if function is winograd.input_gradient:
+        channels = "inputs, height width outputs inputs"
+    apply = map_over_devices(
+        lambda image, kernel: function(image, kernel, padding),
+        f"batch high wide {channels} -> batch rows columns outputs",
+        identity=f"{function.__name__} {winograd.SOURCE:x}, padding {padding}",
+    )
+    return apply(image, kernel)
 
 
 def _sum_over_strips(

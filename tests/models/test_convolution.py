@@ -211,10 +211,15 @@ def test_a_prediction_is_the_same_where_it_is_portable(monkeypatch):
     np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
 
 
-def test_devices_tell_each_other_one_sum_of_a_kernel_gradient():
+@pytest.mark.parametrize("way", ["strips", "tiles"])
+def test_devices_tell_each_other_one_sum_of_a_kernel_gradient(way):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
     program = subprocess.run(
-        [sys.executable, __file__], env=environment, check=True, capture_output=True, text=True
+        [sys.executable, __file__, way],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     assert len(re.findall(r"= f32\[3,3,3,5\]\S* all-reduce\(", program)) == 1
     assert program.count("all-reduce(") == 1
@@ -222,27 +227,37 @@ def test_devices_tell_each_other_one_sum_of_a_kernel_gradient():
 
 
 def compile_for_two_devices() -> str:
-    """Return the program of a kernel's gradient whose pictures lie on two devices."""
+    """Return the program of a convolution and its gradients whose pictures lie on two devices."""
     mesh = Mesh(np.array(jax.devices()), ("data",))
     shared, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     generator = np.random.default_rng(0)
     x, y = (generator.normal(size=(4, 18, 17, channels)) for channels in (3, 5))
-    operands = [jax.device_put(each.astype(np.float32), shared) for each in (x, y)]
+    pictures = [jax.device_put(each.astype(np.float32), shared) for each in (x, y)]
+    kernel = jax.device_put(generator.normal(size=(3, 3, 3, 5)).astype(np.float32), whole)
 
-    def gradient(convolve, x, y):
-        def forward(kernel):
+    def compute(convolve, x, y, kernel):
+        def forward(x, kernel):
             padding = ((1, 1), (1, 1))
             return convolve(x, kernel, (1, 1), padding, dimension_numbers=LAYOUT)
 
-        return jax.vjp(forward, jnp.zeros((3, 3, 3, 5)))[1](y)[0]
+        result, gradients = jax.vjp(forward, x, kernel)
+        return result, *gradients(y)
 
-    compiled = jax.jit(partial(gradient, convolve), out_shardings=whole).lower(*operands).compile()
-    expected = jax.jit(partial(gradient, jax.lax.conv_general_dilated))(*operands)
-    np.testing.assert_allclose(compiled(*operands), expected, rtol=1e-5, atol=1e-4)
+    compiled = (
+        jax.jit(partial(compute, convolve), out_shardings=(shared, shared, whole))
+        .lower(*pictures, kernel)
+        .compile()
+    )
+    expected = jax.jit(partial(compute, jax.lax.conv_general_dilated))(*pictures, kernel)
+    for ours, xlas in zip(compiled(*pictures, kernel), expected, strict=True):
+        np.testing.assert_allclose(ours, xlas, rtol=1e-5, atol=1e-4)
     return compiled.as_text()
 
 
 if __name__ == "__main__":
     assert len(jax.devices()) == 2
-    convolution._rows_of_strip = lambda y, kernel_size: 4
+    if sys.argv[1] == "tiles":
+        winograd._CHANNELS = 1
+    else:
+        convolution._rows_of_strip = lambda y, kernel_size: 4
     print(compile_for_two_devices())
