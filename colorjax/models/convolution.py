@@ -4,9 +4,9 @@ XLA takes a kernel's gradient as a convolution with a window as large as the pic
 longer fits a core's cache, which makes that up to five times slower than the convolution itself,
 and many times slower where a gradient penalty differentiates a critic twice. Here convolution,
 input gradient and kernel gradient are written as each other's derivatives. Each is taken in one of
-three ways: of many channels, by `winograd`; of few pixels, as a product of windows,
-which doesn't turn or transpose a large kernel in memory; else plainly, the kernel gradient as a sum
-over strips that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded into
+three ways: of many channels, by `winograd`; of few pixels, as a product of windows, which doesn't
+turn or transpose a large kernel in memory; else plainly, the kernel gradient as a sum over strips
+that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded into
 channels. Parameters are those of XLA's own convolution and numbers are but for rounding; it is
 right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
