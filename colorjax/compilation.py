@@ -44,7 +44,7 @@ def forget_compiled_programs() -> None:
 
 
 @cache
-def save_memory_of_compiler() -> dict[str, bool] | None:
+def memory_saving_options() -> dict[str, bool] | None:
     """Return options for `jax.jit` with which XLA compiles for a CPU in less memory.
 
     XLA's newer way to compile fused loops holds all of them until it is done: 1.6 GB for the step

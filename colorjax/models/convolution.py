@@ -6,9 +6,9 @@ and many times slower where a gradient penalty differentiates a critic twice. He
 input gradient and kernel gradient are written as each other's derivatives. Each is taken in one of
 three ways: of many channels, by `winograd`; of few pixels, as a product of windows, which doesn't
 turn or transpose a large kernel in memory; else plainly, the kernel gradient as a sum over strips
-that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded into
-channels. Parameters are those of XLA's own convolution and numbers are but for rounding; it is
-right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
+that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded into channels.
+Parameters are those of XLA's own convolution, and so are numbers but for rounding; it is right on
+GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
 import math
@@ -27,15 +27,19 @@ from jax.ad_checkpoint import checkpoint_name
 
 from colorjax.models import winograd
 from colorjax.models.layers import space_to_depth
-from colorjax.models.winograd import Padding, pad_image
+from colorjax.models.winograd import Padding, pad_image, turn_padding
 from colorjax.parallel import is_cpu_way, map_over_devices, sum_over_devices
 
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Axes, for the rules of how devices share an operation.
+_X = "batch high wide channels"
+_Y = "batch rows columns features"
+_KERNEL = "height width channels features"
 _STRIP_BYTES = 2**20  # of y, that fit a core's cache
 _STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
-_AT_REST: ContextVar[bool] = ContextVar("whether networks at rest go through `convolve`")
+_AT_REST = ContextVar("whether networks at rest go through `convolve`", default=False)
 _SOURCE = zlib.crc32(Path(__file__).read_bytes())
 
 
@@ -60,7 +64,7 @@ def convolve(
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     even = all(side % 2 == 0 for side in (*x.shape[1:3], sum(sides[0]), sum(sides[1])))
     if tuple(strides) == (2, 2) and kernel.shape[:2] == (4, 4) and even:
-        folded = space_to_depth(jnp.pad(x, ((0, 0), *sides, (0, 0))))
+        folded = space_to_depth(pad_image(x, sides))
         return checkpoint_name(_convolve(folded, _fold_kernel(kernel), ((0, 0), (0, 0))), NAME)
     if tuple(strides) == (1, 1):
         return checkpoint_name(_convolve(x, kernel, sides), NAME)
@@ -79,9 +83,7 @@ def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
         padding=1,
         use_bias=False,
         dtype=dtype,
-        conv_general_dilated=convolve
-        if train or _AT_REST.get(False)
-        else jax.lax.conv_general_dilated,
+        conv_general_dilated=convolve if train or _AT_REST.get() else jax.lax.conv_general_dilated,
     )
 
 
@@ -132,7 +134,8 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         windows = _cut_windows(x, padding, kernel.shape[:2])
         return _multiply(windows, kernel.reshape(-1, kernel.shape[-1])).astype(x.dtype)
     if winograd.is_faster(kernel.shape, x.dtype):
-        return _filter_tiles(winograd.convolve, x, kernel, padding)
+        rule = f"{_X}, {_KERNEL} -> {_Y}"
+        return _filter_tiles(winograd.convolve, rule, x, kernel, padding)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
 
 
@@ -142,11 +145,10 @@ def _input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Ar
     if _has_few_pixels(y, kernel.shape):
         return _join_windows(y, kernel, padding)
     if winograd.is_faster(kernel.shape, y.dtype):
-        return _filter_tiles(winograd.input_gradient, y, kernel, padding)
-    (top, bottom), (left, right) = padding
-    rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
+        rule = f"{_Y}, {_KERNEL} -> {_X}"
+        return _filter_tiles(winograd.input_gradient, rule, y, kernel, padding)
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _convolve(y, turned, ((rows - top, rows - bottom), (columns - left, columns - right)))
+    return _convolve(y, turned, turn_padding(padding, kernel.shape[:2]))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -155,40 +157,49 @@ def _kernel_gradient(
 ) -> jax.Array:
     """Return what `_convolve`'s gradient in the kernel is: (h, w, C, F), `size` being (h, w)."""
     add_up = sum_over_devices(
-        lambda x, y: _sum_over_strips(x, y, padding, size),
-        "batch high wide channels, batch rows columns features -> height width channels features",
+        lambda x, y: _kernel_gradient_here(x, y, padding, size),
+        f"{_X}, {_Y} -> {_KERNEL}",
         identity=f"kernel gradient {_SOURCE:x} {winograd.SOURCE:x}, padding {padding}",
     )
     return add_up(x, y)
 
 
 def _filter_tiles(
-    function: Callable[..., jax.Array], image: jax.Array, kernel: jax.Array, padding: Padding
+    function: Callable[..., jax.Array],
+    rule: str,
+    image: jax.Array,
+    kernel: jax.Array,
+    padding: Padding,
 ) -> jax.Array:
     """Return what a function of `winograd` makes of an image, each device of its own pictures."""
-    channels = "inputs, height width inputs outputs"
-    if function is winograd.input_gradient:
-        channels = "inputs, height width outputs inputs"
     apply = map_over_devices(
         lambda image, kernel: function(image, kernel, padding),
-        f"batch high wide {channels} -> batch rows columns outputs",
+        rule,
         identity=f"{function.__name__} {winograd.SOURCE:x}, padding {padding}",
     )
     return apply(image, kernel)
+
+
+def _kernel_gradient_here(
+    x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
+) -> jax.Array:
+    """Return the kernel's gradient in a device's own pictures."""
+    shape = (*size, x.shape[-1], y.shape[-1])
+    if _has_few_pixels(y, shape):
+        windows = _cut_windows(x, padding, size)
+        product = _multiply(windows.reshape(-1, windows.shape[-1]).T, y.reshape(-1, y.shape[-1]))
+        return product.reshape(shape).astype(y.dtype)
+    if winograd.is_faster(shape, x.dtype):
+        return winograd.kernel_gradient(x, y, padding, size[0])
+    return _sum_over_strips(x, y, padding, size)
 
 
 def _sum_over_strips(
     x: jax.Array, y: jax.Array, padding: Padding, size: tuple[int, int]
 ) -> jax.Array:
     """Return the kernel's gradient, summed in float32 or better."""
-    height, features = y.shape[1], y.shape[-1]
-    if _has_few_pixels(y, (*size, x.shape[-1], features)):
-        windows = _cut_windows(x, padding, size)
-        product = _multiply(windows.reshape(-1, windows.shape[-1]).T, y.reshape(-1, features))
-        return product.reshape(*size, x.shape[-1], features).astype(y.dtype)
-    if winograd.is_faster((*size, x.shape[-1], features), x.dtype):
-        return winograd.kernel_gradient(x, y, padding, size[0])
-    rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * features)
+    height = y.shape[1]
+    rows = _rows_of_strip(y, size[0] * size[1] * x.shape[-1] * y.shape[-1])
     strips = [
         _convolve_strip(x, y, padding, size[0], range(start, min(start + rows, height)))
         for start in range(0, height, rows)

@@ -7,7 +7,7 @@ is rounded about as a plain convolution's results are.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ _RESULTS: dict[int, Matrix] = {
 
 
 def is_faster(kernel_shape: Sequence[int], dtype: Any) -> bool:
-    """Return whether a CPU convolves faster this way, in training.
+    """Return whether a CPU convolves faster this way, and computes the gradients.
 
     With fewer channels the transforms take longer than the products save: at 128 a convolution
     alone is a fifth faster, but not one whose input a norm has yet to make. bfloat16 would round
@@ -75,10 +75,7 @@ def input_gradient(y: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arr
     a kernel of many channels in memory takes longer.
     """
     turned = _wait_for(y, kernel)[::-1, ::-1]
-    (top, bottom), (left, right) = padding
-    last = kernel.shape[0] - 1
-    around = ((last - top, last - bottom), (last - left, last - right))
-    return _filter(y, turned, around, contracted=1)
+    return _filter(y, turned, turn_padding(padding, kernel.shape[:2]), contracted=1)
 
 
 def _filter(x: jax.Array, kernel: jax.Array, padding: Padding, contracted: int) -> jax.Array:
@@ -91,7 +88,7 @@ def _filter(x: jax.Array, kernel: jax.Array, padding: Padding, contracted: int) 
     tiles = _transform(_cut_input(x, padding, (height, width), side), _INPUTS[side])
     kernels = _transform([list(row) for row in kernel], _KERNELS[side])
     multiply = partial(_multiply, contracted=contracted)
-    results = _transform(_pair_up(multiply, tiles, kernels), _RESULTS[side])
+    results = _transform(jax.tree.map(multiply, tiles, kernels), _RESULTS[side])
     batch, high, wide, features = results[0][0].shape
     image = jnp.stack([jnp.stack(row, axis=3) for row in results], axis=2)
     image = image.reshape(batch, _TILE * high, _TILE * wide, features)
@@ -109,7 +106,7 @@ def kernel_gradient(x: jax.Array, y: jax.Array, padding: Padding, side: int) -> 
     """
     tiles = _transform(_cut_input(_wait_for(y, x), padding, y.shape[1:3], side), _INPUTS[side])
     results = _transform(_cut_result(y), _transpose(_RESULTS[side]))
-    kernels = _pair_up(_multiply_transposed, tiles, results)
+    kernels = jax.tree.map(_multiply_transposed, tiles, results)
     gradient = _transform(kernels, _transpose(_KERNELS[side]))
     return jnp.stack([jnp.stack(row) for row in gradient])
 
@@ -138,6 +135,13 @@ def _cut_result(y: jax.Array) -> Grid:
     tiles = [-(-length // _TILE) for length in y.shape[1:3]]
     missing = ((0, y.shape[1] % _TILE), (0, y.shape[2] % _TILE))
     return _cut(pad_image(y, missing), _TILE, tiles)
+
+
+def turn_padding(padding: Padding, size: Sequence[int]) -> Padding:
+    """Return the padding of y with which a turned kernel of that size gives the gradient in x."""
+    (top, bottom), (left, right) = padding
+    rows, columns = size[0] - 1, size[1] - 1
+    return ((rows - top, rows - bottom), (columns - left, columns - right))
 
 
 def pad_image(image: jax.Array, padding: Padding) -> jax.Array:
@@ -179,14 +183,6 @@ def _combine(pieces: Sequence[jax.Array], matrix: Matrix) -> list[jax.Array]:
 
 def _transpose(matrix: Matrix) -> Matrix:
     return tuple(zip(*matrix, strict=True))
-
-
-def _pair_up(multiply: Callable[..., jax.Array], left: Grid, right: Grid) -> Grid:
-    """Return the products of the two grids' arrays at each place."""
-    return [
-        [multiply(*pair) for pair in zip(*rows, strict=True)]
-        for rows in zip(left, right, strict=True)
-    ]
 
 
 def _multiply(pixels: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
