@@ -156,6 +156,18 @@ def generators_error(fields, real, fake):
     return error, variables["params"]
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA's own is taken")
+@pytest.mark.parametrize(
+    ("side", "channels", "is_xlas"), [(32, 128, True), (32, 256, False), (4, 1024, False)]
+)
+def test_many_channels_take_no_convolution_of_xlas(side, channels, is_xlas):
+    x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), jnp.float32)
+    one = partial(convolve, strides=(1, 1), padding=((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+    program = jax.jit(one).lower(x, kernel).compile().as_text()
+    assert (" convolution(" in program) == is_xlas
+
+
 @pytest.mark.parametrize("side", [2, 3])
 def test_tiles_round_little_more_than_xla(side):
     generator = np.random.default_rng(0)
