@@ -142,7 +142,7 @@ def count_operations(function: Any, *operands: Any) -> float:
     """Return the operations of a jitted function on all devices, its convolutions being XLA's own.
 
     Of a compiled program XLA counts those of one device, and on a GPU none of what cuDNN computes;
-    of a lowered one, none of what `parallel.sum_over_devices` computes.
+    of a lowered one, none of what devices share (`parallel.sum_over_devices`, `map_over_devices`).
     """
     with mock.patch.dict(os.environ, {convolution.SWITCH: "0"}):
         jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Compiled programs are kept on disk, so that the same program isn't compiled twice."""
+"""How programs are compiled: once, kept on disk, and on a CPU in little memory."""
 
 import os
 from functools import cache
@@ -7,6 +7,7 @@ from pathlib import Path
 from colorjax.memory import give_back_freed_memory
 
 MAX_BYTES = 2**30  # of the folder; what was used longest ago goes first
+FUSION = "xla_cpu_use_fusion_emitters"
 
 
 def keep_compiled_programs() -> None:
@@ -18,6 +19,9 @@ def keep_compiled_programs() -> None:
     """
     import jax
 
+    # Else a program that uses `parallel.sum_over_devices` or `map_over_devices` is another one in
+    # each process.
+    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
     if jax.config.values["jax_compilation_cache_dir"]:
         return
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -27,8 +31,6 @@ def keep_compiled_programs() -> None:
     # Colouring one photo takes many small programs: they count as well.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # Else a program that uses `parallel.sum_over_devices` is another one in each process.
-    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
 
 
 def forget_compiled_programs() -> None:
@@ -51,11 +53,13 @@ def memory_saving_options() -> dict[str, bool] | None:
     of `wgan.py` in place of 0.5 GB. The step itself is as fast either way.
 
     Returns:
-      The options; None where this version of XLA doesn't know them.
+      The options; None where this version of XLA doesn't know them, or `XLA_FLAGS` chooses.
     """
     import jax
 
-    options = {"xla_cpu_use_fusion_emitters": False}
+    if FUSION in os.environ.get("XLA_FLAGS", ""):
+        return None
+    options = {FUSION: False}
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:

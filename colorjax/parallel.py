@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ THREADS_PER_DEVICE = 2  # of XLA's pool, where a CPU is several devices
 PICTURES_AT_LEAST = 4  # of a batch for a core to be a device
 LOST = "Another process of this run has ended, or can't be reached"
 GO_ON = "its own output may say why, and the same commands again go on from the last checkpoint."
+_SOURCE = zlib.crc32(Path(__file__).read_bytes())
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,11 @@ def is_cpu_way(switch: str) -> bool:
     return os.environ.get(switch) != "0" and jax.default_backend() == "cpu"
 
 
+def is_one_device_of_many_cores() -> bool:
+    """Return whether a CPU's cores are not devices of their own, each with its own pictures."""
+    return jax.local_device_count() == 1 and count_cores() > 1
+
+
 def sum_over_devices(
     function: Callable[..., jax.Array], rule: str, identity: str
 ) -> Callable[..., jax.Array]:
@@ -178,7 +185,7 @@ def sum_over_devices(
     once.
 
     Args:
-      function: of arrays whose first axis is the batch to an array that is a sum over it; pure.
+      function: of two arrays whose first axis is the batch to an array that is a sum over it; pure.
       rule: Shardy's rule of how it can be split, its axis `batch` being summed over; see
         `jax.experimental.custom_partitioning`.
       identity: tells the function from every other one of this rule and these shapes, also from
@@ -187,7 +194,7 @@ def sum_over_devices(
     Returns:
       The function to call in its place, under `jax.vmap` as well.
     """
-    return _divide_over_devices(function, rule, identity, (True, True), is_sum=True)
+    return _divide_over_devices(function, rule, identity, is_sum=True)
 
 
 def map_over_devices(
@@ -206,17 +213,16 @@ def map_over_devices(
     Returns:
       The function to call in its place, under `jax.vmap` as well.
     """
-    return _divide_over_devices(function, rule, identity, (True, False), is_sum=False)
+    return _divide_over_devices(function, rule, identity, is_sum=False)
 
 
 def _divide_over_devices(
     function: Callable[..., jax.Array],
     rule: str,
     identity: str,
-    has_pictures: tuple[bool, ...],
     is_sum: bool,
 ) -> Callable[..., jax.Array]:
-    """See `sum_over_devices`; `has_pictures` says which operands' first axis is the batch."""
+    """See `sum_over_devices`, which takes two arrays of pictures, and `map_over_devices`."""
 
     def place(mesh: Mesh, operands: Sequence[Any], is_shared: bool) -> NamedSharding:
         axes = operands[0].sharding.spec[:1]  # of the mesh, that share the batch
@@ -231,7 +237,7 @@ def _divide_over_devices(
             own = function(*operands)
             return jax.lax.psum(own, axes[0]) if is_sum and any(axes) else own
 
-        shardings = tuple(place(mesh, operands, each) for each in has_pictures)
+        shardings = (place(mesh, operands, True), place(mesh, operands, is_sum))
         return mesh, compute, place(mesh, operands, not is_sum), shardings
 
     divided = custom_partitioning(function)
@@ -244,7 +250,7 @@ def _divide_over_devices(
 
     @custom_vmap
     def call(*operands: jax.Array) -> jax.Array:
-        with set_xla_metadata(identity=identity):
+        with set_xla_metadata(identity=f"{identity}, shared by {_SOURCE:x}"):
             return divided(*operands)
 
     @call.def_vmap

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from conftest import ROOT, save_picture
 
 PROGRAM = """
@@ -38,12 +40,16 @@ def test_programs_are_compiled_once(tmp_path):
 
 
 SHARED = """
+import sys
 from functools import partial
 from colorjax import parallel
 from colorjax.compilation import keep_compiled_programs
 keep_compiled_programs()
 import jax, jax.numpy as jnp
+from colorjax.models import winograd
 from colorjax.models.convolution import convolve
+if sys.argv[1:] == ["tiles"]:
+    winograd._CHANNELS = 1
 mesh = parallel.create_mesh()
 x = parallel.create_global_batch(jnp.ones((2, 5, 6, 3)), mesh)
 kernel = parallel.replicate(jnp.ones((3, 3, 3, 3)), mesh)
@@ -52,21 +58,49 @@ for padding in (((1, 1), (1, 1)), ((2, 0), (2, 0))):
     def total(convolve, kernel, x):
         return convolve(x, kernel, (1, 1), padding, dimension_numbers=layout).sum()
     ours, xlas = (
-        jax.jit(jax.grad(partial(total, each)))(kernel, x)
+        jax.jit(jax.value_and_grad(partial(total, each)))(kernel, x)
         for each in (convolve, jax.lax.conv_general_dilated)
     )
-    print(len(jax.devices()), jnp.allclose(ours, xlas))
+    print(len(jax.devices()), *map(jnp.allclose, ours, xlas))
 """
 
 
-def test_a_program_for_several_devices_is_compiled_once(tmp_path):
-    settings = {"XDG_CACHE_HOME": str(tmp_path), "JAX_NUM_CPU_DEVICES": "2"}
-    first = run(settings, ("-c", SHARED))
-    assert first == "2 True\n" * 2
-    kept = entries(tmp_path / "colorjax" / "compiled")
+@pytest.mark.parametrize("way", ["strips", "tiles"])
+@pytest.mark.parametrize("folder", ["XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"])
+def test_a_program_for_several_devices_is_compiled_once(tmp_path, way, folder):
+    settings = {folder: str(tmp_path), "JAX_NUM_CPU_DEVICES": "2"}
+    settings |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    first = run(settings, ("-c", SHARED, way))
+    assert first == "2 True True\n" * 2
+    kept = entries(tmp_path)
     assert kept
-    assert run(settings, ("-c", SHARED)) == first
-    assert entries(tmp_path / "colorjax" / "compiled") == kept
+    assert run(settings, ("-c", SHARED, way)) == first
+    assert entries(tmp_path) == kept
+
+
+OPTIONS = """
+from colorjax import compilation, parallel
+if sys.argv[1:]:
+    compilation.FUSION = sys.argv[1]
+import jax, jax.numpy as jnp
+def step(state, batch):
+    return state + batch.sum(), 2 * batch
+step = parallel.map_step(step, parallel.create_mesh())
+print(compilation.memory_saving_options(), *step(jnp.ones(()), jnp.ones((2,))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "arguments", "options"),
+    [
+        ("", (), "{'xla_cpu_use_fusion_emitters': False}"),
+        ("", ("xla_cpu_no_such_option",), "None"),
+        ("--xla_cpu_use_fusion_emitters=true", (), "None"),
+    ],
+)
+def test_a_step_is_compiled_in_little_memory_where_xla_can(flags, arguments, options):
+    program = ("-c", f"import sys{OPTIONS}", *arguments)
+    assert run({"XLA_FLAGS": flags}, program) == f"{options} 3.0 [2. 2.]\n"
 
 
 def test_colouring_a_photo_keeps_its_programs(work, model_folder):

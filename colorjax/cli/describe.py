@@ -55,6 +55,7 @@ def describe_network(
 
     from colorjax.cli.reporting import format_table
     from colorjax.models import count_parameters
+    from colorjax.models.convolution import portable_convolutions
 
     picture = jax.ShapeDtypeStruct(input_shape, jnp.float32)
     rows = [["layer", "output", "parameters"], ["input", _format_shape(input_shape), ""]]
@@ -62,7 +63,8 @@ def describe_network(
         count = count_parameters(_own_parameters(shapes["params"], path))
         rows.append(["/".join(path), _format_shape(shape), f"{count:,}"])
     forward = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
-    costs = forward.lower(shapes, picture).cost_analysis() or {}
+    with portable_convolutions():  # the same count on every device
+        costs = forward.lower(shapes, picture).cost_analysis() or {}
     flops = costs.get("flops", 0.0)
     total = count_parameters(shapes["params"])
     statistics = count_parameters(shapes["batch_stats"])

@@ -3,12 +3,12 @@
 XLA takes a kernel's gradient as a convolution with a window as large as the picture. The window no
 longer fits a core's cache, which makes that up to five times slower than the convolution itself,
 and many times slower where a gradient penalty differentiates a critic twice. Here convolution,
-input gradient and kernel gradient are written as each other's derivatives. Each is taken in one of
-three ways: of many channels, by `winograd`; of few pixels, as a product of windows, which doesn't
-turn or transpose a large kernel in memory; else plainly, the kernel gradient as a sum over strips
-that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded into channels.
-Parameters are those of XLA's own convolution, and so are numbers but for rounding; it is right on
-GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
+input gradient and kernel gradient are written as each other's derivatives. Of many channels each is
+taken by `winograd`; a gradient of few pixels as a product of windows, which doesn't turn or
+transpose a large kernel in memory; else plainly, in a way that uses all cores, the kernel gradient
+as a sum over strips that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded
+into channels. Parameters are those of XLA's own convolution, and so are numbers but for rounding;
+it is right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
 import math
@@ -28,7 +28,12 @@ from jax.ad_checkpoint import checkpoint_name
 from colorjax.models import winograd
 from colorjax.models.layers import space_to_depth
 from colorjax.models.winograd import Padding, pad_image, turn_padding
-from colorjax.parallel import is_cpu_way, map_over_devices, sum_over_devices
+from colorjax.parallel import (
+    is_cpu_way,
+    is_one_device_of_many_cores,
+    map_over_devices,
+    sum_over_devices,
+)
 
 SWITCH = "COLORJAX_FOLDED_CONVOLUTIONS"
 NAME = "convolution"  # by which a policy of `jax.checkpoint` knows the results
@@ -39,7 +44,11 @@ _Y = "batch rows columns features"
 _KERNEL = "height width channels features"
 _STRIP_BYTES = 2**20  # of y, that fit a core's cache
 _STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
-_AT_REST = ContextVar("whether networks at rest go through `convolve`", default=False)
+# XLA's usual routine, of YNNPACK, shares a convolution among cores where a result takes more
+# products than the first, or a channel of a picture more than the second.
+_ONE_CORE_SUM = 9 * 64
+_ONE_CORE_CHANNEL = 9 * 32 * 256 * 256
+_PORTABLE = ContextVar("whether every convolution is XLA's own", default=False)
 _SOURCE = zlib.crc32(Path(__file__).read_bytes())
 
 
@@ -51,7 +60,8 @@ def convolve(
     Args:
       x: (B, H, W, C).
       kernel: (height, width, C, features).
-      strides: (1, 1), or (2, 2) with a 4x4 kernel and even sides, go the fast way on a CPU.
+      strides: (1, 1), or (2, 2) with a 4x4 kernel, even sides and an even sum of padding, go the
+        fast way on a CPU.
       padding: "VALID", or ((top, bottom), (left, right)) in pixels.
       **options: of `jax.lax.conv_general_dilated`; "NHWC", "HWIO", "NHWC" and its defaults go the
         fast way.
@@ -60,7 +70,7 @@ def convolve(
       (B, H', W', features).
     """
     sides = _padding(padding)
-    if sides is None or _is_special(x, kernel, options) or not is_cpu_way(SWITCH):
+    if sides is None or _is_special(x, kernel, sides, options) or not _is_fast_way():
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     even = all(side % 2 == 0 for side in (*x.shape[1:3], sum(sides[0]), sum(sides[1])))
     if tuple(strides) == (2, 2) and kernel.shape[:2] == (4, 4) and even:
@@ -71,11 +81,10 @@ def convolve(
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
-def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
+def convolution_3x3(features: int, dtype: Any) -> nn.Conv:
     """Return a generator's 3x3 convolution that a norm follows: it keeps the size, without a bias.
 
-    In training it goes through `convolve`, at rest where `convolving_at_rest` says so. Else it is
-    XLA's own, which every exporter knows.
+    It goes through `convolve`.
     """
     return nn.Conv(
         features,
@@ -83,18 +92,22 @@ def convolution_3x3(features: int, train: bool, dtype: Any) -> nn.Conv:
         padding=1,
         use_bias=False,
         dtype=dtype,
-        conv_general_dilated=convolve if train or _AT_REST.get() else jax.lax.conv_general_dilated,
+        conv_general_dilated=convolve,
     )
 
 
 @contextmanager
-def convolving_at_rest() -> Iterator[None]:
-    """Let the networks that are traced within go through `convolve` when not training, too."""
-    token = _AT_REST.set(True)
+def portable_convolutions() -> Iterator[None]:
+    """Let `convolve` be XLA's own in what is traced within, which every exporter knows."""
+    token = _PORTABLE.set(True)
     try:
         yield
     finally:
-        _AT_REST.reset(token)
+        _PORTABLE.reset(token)
+
+
+def _is_fast_way() -> bool:
+    return is_cpu_way(SWITCH) and not _PORTABLE.get()
 
 
 def _padding(padding: Any) -> Padding | None:
@@ -106,7 +119,13 @@ def _padding(padding: Any) -> Padding | None:
     return ((int(top), int(bottom)), (int(left), int(right)))
 
 
-def _is_special(x: jax.Array, kernel: jax.Array, options: dict[str, Any]) -> bool:
+def _is_special(x: jax.Array, kernel: jax.Array, padding: Padding, options: dict[str, Any]) -> bool:
+    """Return whether only XLA's own convolution does what is asked, or refuses to."""
+    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        return True
+    seen = [side + sum(pixels) for side, pixels in zip(x.shape[1:3], padding, strict=True)]
+    if 0 in x.shape or seen[0] < kernel.shape[0] or seen[1] < kernel.shape[1]:
+        return True  # nothing comes out
     options = dict(options)
     asked = options.pop("dimension_numbers", None)
     layouts = {
@@ -130,12 +149,11 @@ def _fold_kernel(kernel: jax.Array) -> jax.Array:
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Return (B, H', W', F) of (B, H, W, C) and (h, w, C, F), with stride 1."""
-    if _has_few_pixels(x, kernel.shape):
-        windows = _cut_windows(x, padding, kernel.shape[:2])
-        return _multiply(windows, kernel.reshape(-1, kernel.shape[-1])).astype(x.dtype)
     if winograd.is_faster(kernel.shape, x.dtype):
         rule = f"{_X}, {_KERNEL} -> {_Y}"
         return _filter_tiles(winograd.convolve, rule, x, kernel, padding)
+    if _leaves_cores_idle(x, kernel.shape):
+        return _convolve_on_all_cores(x, kernel, padding)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
 
 
@@ -178,6 +196,30 @@ def _filter_tiles(
         identity=f"{function.__name__} {winograd.SOURCE:x}, padding {padding}",
     )
     return apply(image, kernel)
+
+
+def _leaves_cores_idle(x: jax.Array, kernel_shape: Sequence[int]) -> bool:
+    """Return whether XLA's usual routine would convolve on one core while others have no work."""
+    products = math.prod(kernel_shape[:3])
+    return (
+        products <= _ONE_CORE_SUM
+        and products * math.prod(x.shape[1:3]) <= _ONE_CORE_CHANNEL
+        and x.dtype == jnp.float32
+        and is_one_device_of_many_cores()
+    )
+
+
+def _convolve_on_all_cores(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Return `_convolve` by XLA's older routine, which shares the work among cores.
+
+    The usual one refuses padding as high as the kernel. So rows are added at the bottom, and what
+    comes of them is left out.
+    """
+    (top, bottom), sides = padding
+    more = max(0, len(kernel) - top - bottom)
+    padding = ((top, bottom + more), sides)
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
+    return y[:, : y.shape[1] - more]
 
 
 def _kernel_gradient_here(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from colorjax.color import Codec, get_codec
 from colorjax.errors import UserError
-from colorjax.models.convolution import convolving_at_rest
+from colorjax.models.convolution import portable_convolutions
 from colorjax.models.registry import create_critic, create_generator
 
 
@@ -91,10 +91,10 @@ def predict(
       network: a generator or critic.
       variables: its own.
       network_input: (B, H, W, channels), normalised by the codec.
-      portable: whether to take those operations alone that every exporter knows, rather than what
-        is fast here.
+      portable: whether to take those operations alone that every exporter knows, and forward-mode
+        differentiation (`jax.jvp`), rather than what is fast here.
     """
-    with contextlib.nullcontext() if portable else convolving_at_rest():
+    with portable_convolutions() if portable else contextlib.nullcontext():
         output = network.apply(variables, network_input, train=False)
     assert isinstance(output, jax.Array)
     return output
@@ -113,7 +113,8 @@ def _shapes(network: nn.Module, size: int, channels: int) -> Any:
         return network.init({"params": key, "dropout": key}, picture, train=False)
 
     try:
-        variables = jax.eval_shape(init, key, picture)
+        with portable_convolutions():  # which are traced faster
+            variables = jax.eval_shape(init, key, picture)
     except UserError:
         raise
     except Exception as error:  # whatever Flax and JAX make of a network that can't be

@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         residual = x
         for _ in range(2):
             residual = nn.relu(_norm(self.norm, residual.shape[-1], train, self.dtype)(residual))
-            residual = convolution_3x3(x.shape[-1], train, self.dtype)(residual)
+            residual = convolution_3x3(x.shape[-1], self.dtype)(residual)
         return x + residual
 
 

@@ -28,7 +28,7 @@ class DoubleConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, C) to (B, H, W, features)."""
         for _ in range(2):
-            x = convolution_3x3(self.features, train, self.dtype)(x)
+            x = convolution_3x3(self.features, self.dtype)(x)
             x = nn.relu(batch_norm(train, self.dtype)(x))
         return x
 

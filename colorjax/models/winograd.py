@@ -3,7 +3,7 @@
 A picture is taken in tiles of 2x2 results. What a tile sees, and the kernel, are transformed by
 sums alone; in between there is one matrix product for each of the tile's places. That takes 16
 products where a 3x3 kernel otherwise takes 36, and 9 in place of 16 for a 2x2 one. What comes out
-is rounded about as a plain convolution's results are.
+is rounded about as a plain convolution's results are; an infinite pixel makes its tiles NaN.
 """
 
 import zlib
@@ -23,7 +23,7 @@ SOURCE = zlib.crc32(Path(__file__).read_bytes())
 _TILE = 2  # results on a side
 _CHANNELS = 256  # from which on it is faster
 # By the kernel's side: how what a tile sees, the kernel, and the products enter the result;
-# B^T, G and A^T of section 4.1.
+# B^T, G and A^T of section 4.1 for 3x3; those for 2x2 are Toom and Cook's at 0, 1 and infinity.
 _INPUTS: dict[int, Matrix] = {
     2: ((1, -1, 0), (0, 1, 0), (0, -1, 1)),
     3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
@@ -42,7 +42,7 @@ def is_faster(kernel_shape: Sequence[int], dtype: Any) -> bool:
     """Return whether a CPU convolves faster this way, and computes the gradients.
 
     With fewer channels the transforms take longer than the products save: at 128 a convolution
-    alone is a fifth faster, but not one whose input a norm has yet to make. bfloat16 would round
+    alone is a sixth faster, but not one whose input a norm has yet to make. bfloat16 would round
     what is transformed.
 
     Args:
@@ -117,8 +117,9 @@ def _wait_for(image: jax.Array, other: jax.Array) -> jax.Array:
     What is transformed has up to four times the size. XLA would do so with kernels, and with what
     the forward pass has left, long before the image is there, and hold all of it for as long.
     """
-    zero = jnp.minimum(jnp.abs(image[0, 0, 0, 0]), 0.0)  # which XLA doesn't see
-    return other + zero
+    pixel = image[0, 0, 0, 0]
+    zero = jnp.where(pixel > 0, jnp.minimum(pixel, 0), 0)  # which XLA doesn't see; of a NaN as well
+    return other + zero.astype(other.dtype)
 
 
 def _cut_input(x: jax.Array, padding: Padding, size: Sequence[int], side: int) -> Grid:

@@ -10,6 +10,7 @@ import optax
 from flax import struct
 
 from colorjax.color import Codec
+from colorjax.models.convolution import portable_convolutions
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def _create_network(
     example: jax.Array,
     key: jax.Array,
 ) -> NetworkState:
-    variables = network.init({"params": key, "dropout": key}, example, train=False)
+    with portable_convolutions():  # of which each is one program to compile
+        variables = network.init({"params": key, "dropout": key}, example, train=False)
     params = variables["params"]
     return NetworkState(params, variables.get("batch_stats", {}), optimizer.init(params))

@@ -35,7 +35,12 @@ def take_strips(monkeypatch, rows):
     monkeypatch.setattr(convolution, "_rows_of_strip", lambda y, kernel_size: rows)
 
 
+def take_all_cores(monkeypatch):
+    monkeypatch.setattr(convolution, "_leaves_cores_idle", lambda x, kernel_shape: True)
+
+
 WAYS = {
+    "all cores": take_all_cores,
     "strips": partial(take_strips, rows=2),
     "whole": partial(take_strips, rows=20),
     "tiles": lambda monkeypatch: monkeypatch.setattr(winograd, "_CHANNELS", 1),
@@ -90,7 +95,7 @@ def test_strips_are_whole_rows_that_fit_a_cache(shape, kernel_size):
     assert fits or np.ceil(shape[1] / rows) == 32
 
 
-@pytest.mark.parametrize("way", ["strips", "tiles", "windows"])
+@pytest.mark.parametrize("way", ["all cores", "strips", "tiles", "windows"])
 def test_one_gradient_for_each_picture(way, monkeypatch):
     WAYS[way](monkeypatch)
     generator = np.random.default_rng(0)
@@ -168,23 +173,86 @@ def test_many_channels_take_no_convolution_of_xlas(side, channels, is_xlas):
     assert (" convolution(" in program) == is_xlas
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA's own is taken")
+@pytest.mark.parametrize(("side", "channels"), [(96, 32), (48, 64)])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_few_channels_take_all_cores_unless_each_has_its_own_pictures(
+    side, channels, is_alone, monkeypatch
+):
+    monkeypatch.setattr(convolution, "is_one_device_of_many_cores", lambda: is_alone)
+    x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), jnp.float32)
+    one = partial(convolve, strides=(1, 1), padding=((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+    program = jax.jit(one).lower(x, kernel).compile().as_text()
+    # What YNNPACK takes is fused under its name, and so would use one core.
+    assert ("__ynn_fusion" in program) == (not is_alone)
+
+
 @pytest.mark.parametrize("side", [2, 3])
 def test_tiles_round_little_more_than_xla(side):
     generator = np.random.default_rng(0)
-    x, kernel = generator.normal(size=(2, 9, 8, 64)), generator.normal(size=(side, side, 64, 64))
     padding = ((1, 1), (1, 1))
+    shapes = (2, 9, 8, 256), (side, side, 256, 256), (2, 12 - side, 11 - side, 256)
+    x, kernel, y = (generator.normal(size=shape) for shape in shapes)
 
-    def xlas(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=LAYOUT)
+    def xlas(x, kernel, y):
+        def forward(x, kernel):
+            return jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), padding, dimension_numbers=LAYOUT
+            )
+
+        result, gradients = jax.vjp(forward, x, kernel)
+        return result, *gradients(y)
+
+    def tiles(x, kernel, y):
+        return (
+            winograd.convolve(x, kernel, padding),
+            winograd.input_gradient(y, kernel, padding),
+            winograd.kernel_gradient(x, y, padding, side),
+        )
 
     with jax.enable_x64(True):
-        exact = np.asarray(xlas(jnp.asarray(x), jnp.asarray(kernel)))
-    x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
-    ours, others = (
-        np.sqrt(np.mean((np.asarray(result) - exact) ** 2)) / exact.std()
-        for result in (winograd.convolve(x, kernel, padding), xlas(x, kernel))
+        exact = [np.asarray(each) for each in xlas(*map(jnp.asarray, (x, kernel, y)))]
+    single = [jnp.asarray(each, jnp.float32) for each in (x, kernel, y)]
+    for expected, ours, others in zip(exact, tiles(*single), xlas(*single), strict=True):
+        error, usual = (
+            np.sqrt(np.mean((np.asarray(each) - expected) ** 2)) / expected.std()
+            for each in (ours, others)
+        )
+        assert error < 4 * max(usual, 2**-24)
+
+
+def test_a_nan_stays_in_its_picture(monkeypatch):
+    WAYS["tiles"](monkeypatch)
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
+    kernel = jnp.ones((3, 3, 3, 4))
+    x[0, 0, 0, 0] = np.nan
+    y = convolve(jnp.asarray(x), kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+    assert np.isnan(y[0]).any()
+    assert np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize("way", ["all cores", "tiles"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1, 2, 5, 3), "float32"), ((0, 5, 5, 3), "float32"), ((1, 5, 5, 3), "int32")],
+)
+def test_nothing_and_whole_numbers_are_convolved_as_by_xla(way, shape, dtype, monkeypatch):
+    WAYS[way](monkeypatch)
+    x, kernel = jnp.ones(shape, dtype), jnp.ones((3, 3, 3, 4), dtype)
+    ours, xlas = (
+        each(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
+        for each in (convolve, jax.lax.conv_general_dilated)
     )
-    assert ours < max(4 * others, 1e-6)
+    assert ours.shape == xlas.shape
+    assert ours.dtype == xlas.dtype
+    np.testing.assert_array_equal(ours, xlas)
+
+
+def test_two_precisions_are_refused_as_by_xla():
+    x, kernel = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 4), jnp.bfloat16)
+    with pytest.raises(TypeError, match="same dtypes"):
+        convolve(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
 
 
 TRAINED = {
@@ -208,22 +276,36 @@ def test_the_switch_changes_the_program_and_nothing_else(create, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
 
 
-def test_a_prediction_is_the_same_where_it_is_portable(monkeypatch):
-    monkeypatch.setattr(winograd, "_CHANNELS", 1)
-    generator = models.create_generator({"name": "unet", "widths": (4, 8)}, 2, "float32")
-    gray = jnp.asarray(np.random.default_rng(0).random((2, 16, 16, 1)), jnp.float32)
-    variables = generator.init(jax.random.key(0), gray, False)
+NETWORKS = {
+    "generator": lambda: models.create_generator({"name": "unet", "widths": (4, 8)}, 2, "float32"),
+    "critic": lambda: models.create_critic({"name": "wgan", "widths": (4, 8)}, "float32"),
+}
+
+
+@pytest.mark.parametrize("create", NETWORKS.values(), ids=NETWORKS)
+def test_a_prediction_is_the_same_where_it_is_portable(create, monkeypatch):
+    WAYS["tiles"](monkeypatch)
+    network = create()
+    channels = 1 if "unet" in type(network).__name__.lower() else 3
+    picture = np.random.default_rng(0).random((2, 16, 16, channels), dtype=np.float32)
+    variables = network.init(jax.random.key(0), picture, False)
 
     def predict(portable):
-        return jax.jit(partial(models.predict, generator, portable=portable))
+        return jax.jit(partial(models.predict, network, portable=portable))
 
-    programs = [predict(portable).lower(variables, gray).as_text() for portable in (False, True)]
+    def trace(portable):
+        return predict(portable).lower(variables, picture).as_text()
+
+    programs = [trace(portable) for portable in (False, True)]
     assert (programs[0] != programs[1]) == (jax.default_backend() == "cpu")
-    outputs = [predict(portable)(variables, gray) for portable in (False, True)]
+    with monkeypatch.context() as switched_off:
+        switched_off.setenv(convolution.SWITCH, "0")
+        assert trace(False) == programs[1]
+    outputs = [predict(portable)(variables, picture) for portable in (False, True)]
     np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", ["strips", "tiles"])
+@pytest.mark.parametrize("way", ["strips", "tiles", "windows"])
 def test_devices_tell_each_other_one_sum_of_a_kernel_gradient(way):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
     program = subprocess.run(
@@ -268,8 +350,6 @@ def compile_for_two_devices() -> str:
 
 if __name__ == "__main__":
     assert len(jax.devices()) == 2
-    if sys.argv[1] == "tiles":
-        winograd._CHANNELS = 1
-    else:
-        convolution._rows_of_strip = lambda y, kernel_size: 4
-    print(compile_for_two_devices())
+    with pytest.MonkeyPatch.context() as patch:
+        take_strips(patch, rows=4) if sys.argv[1] == "strips" else WAYS[sys.argv[1]](patch)
+        print(compile_for_two_devices())
