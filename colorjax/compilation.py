@@ -1,8 +1,10 @@
 """How programs are compiled: once, kept on disk, and on a CPU in little memory."""
 
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from colorjax.memory import give_back_freed_memory
 
@@ -33,12 +35,23 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def forget_compiled_programs() -> None:
-    """Free what this process compiled so far; what is used again is compiled (or read) again.
+def compile_for_one_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `jax.jit(function)`; on a CPU it isn't optimised, which takes longer than one call.
 
-    Making a network's weights takes a small program for each operation and shape: hundreds, which
-    hold 400 MB for `wgan.py`.
+    Of random numbers LLVM optimises each shape for seconds: drawing the weights of `wgan.py` took a
+    minute, and takes a third of that.
+
+    Args:
+      function: pure, of arrays.
     """
+    import jax
+
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=options)
+
+
+def forget_compiled_programs() -> None:
+    """Free what this process compiled so far; what is used again is compiled (or read) again."""
     import jax
 
     jax.clear_caches()

@@ -4,8 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from colorjax.compilation import compile_for_one_call
 from conftest import ROOT, save_picture
 
 PROGRAM = """
@@ -76,6 +79,14 @@ def test_a_program_for_several_devices_is_compiled_once(tmp_path, way, folder):
     assert kept
     assert run(settings, ("-c", SHARED, way)) == first
     assert entries(tmp_path) == kept
+
+
+def test_weights_are_the_same_where_they_are_not_optimised():
+    def draw(key):
+        return jax.random.truncated_normal(key, -2.0, 2.0, (3, 3, 4, 8))
+
+    key = jax.random.key(0)
+    np.testing.assert_allclose(compile_for_one_call(draw)(key), draw(key), rtol=1e-6)
 
 
 OPTIONS = """

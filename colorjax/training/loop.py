@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from colorjax import checkpoint, configuration, evaluation, models, parallel
-from colorjax.compilation import forget_compiled_programs
+from colorjax.compilation import compile_for_one_call, forget_compiled_programs
 from colorjax.console import notice, say
 from colorjax.errors import TrainingError, UserError
 from colorjax.files import create_folder, lock_folder
@@ -100,7 +100,7 @@ class Run:
             check_optimizers(self.parts[phase.name], self._abstract_state, phase.name)
         self.state = self._create_state()
         if owns_process:
-            # The programs that made it; what tracing the steps finds out would be forgotten, too.
+            # The program that made it; what tracing the steps finds out would be forgotten, too.
             forget_compiled_programs()
         self._check_steps()
         self.host = HostState(
@@ -351,10 +351,12 @@ class Run:
             networks["critic"] = self.state.critic.variables
         return networks
 
+    def _draw_state(self, key: jax.Array) -> TrainState:
+        return create_state(self.parts[self.phases[0].name], self.config.image_size, key)
+
     def _create_state(self) -> TrainState:
         """Return the state before the first step: new, or with an earlier run's weights."""
-        key = jax.random.key(self.config.seed)
-        state = create_state(self.parts[self.phases[0].name], self.config.image_size, key)
+        state = compile_for_one_call(self._draw_state)(jax.random.key(self.config.seed))
         if checkpoint.has_steps(self.workdir):
             return parallel.replicate(state, self.mesh)
         if self.config.init_from:
@@ -371,8 +373,7 @@ class Run:
     @cached_property
     def _abstract_state(self) -> TrainState:
         """The state's shapes, as restoring needs them; traced once, which takes a while."""
-        create = partial(create_state, self.parts[self.phases[0].name], self.config.image_size)
-        shapes = jax.eval_shape(create, jax.random.key(0))
+        shapes = jax.eval_shape(self._draw_state, jax.random.key(0))
         return checkpoint.with_sharding(shapes, parallel.replicated(self.mesh))
 
     def _resume(self) -> None:
