@@ -37,7 +37,16 @@ os.environ["XDG_CACHE_HOME"] = _DECODED.name
 
 
 # What takes longest begins first: a worker has each file to itself.
-LONGEST = ("test_end_to_end.py", "test_train.py", "test_loop.py", "test_resume.py", "test_page.py")
+LONGEST = (
+    "test_loop.py",
+    "test_end_to_end.py",
+    "test_recipes.py",
+    "test_train.py",
+    "test_resume.py",
+    "test_devices.py",
+    "test_archive.py",
+    "test_page.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
