@@ -90,6 +90,7 @@ def test_weights_are_the_same_where_they_are_not_optimised():
 
 
 OPTIONS = """
+import sys
 from colorjax import compilation, parallel
 if sys.argv[1:]:
     compilation.FUSION = sys.argv[1]
@@ -110,8 +111,7 @@ print(compilation.memory_saving_options(), *step(jnp.ones(()), jnp.ones((2,))))
     ],
 )
 def test_a_step_is_compiled_in_little_memory_where_xla_can(flags, arguments, options):
-    program = ("-c", f"import sys{OPTIONS}", *arguments)
-    assert run({"XLA_FLAGS": flags}, program) == f"{options} 3.0 [2. 2.]\n"
+    assert run({"XLA_FLAGS": flags}, ("-c", OPTIONS, *arguments)) == f"{options} 3.0 [2. 2.]\n"
 
 
 def test_colouring_a_photo_keeps_its_programs(work, model_folder):

@@ -1,6 +1,7 @@
 """Show a recipe's networks, their shapes, parameters and FLOPs, its phases and its data."""
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,17 +55,16 @@ def describe_network(
     import jax.numpy as jnp
 
     from colorjax.cli.reporting import format_table
-    from colorjax.models import count_parameters
-    from colorjax.models.convolution import portable_convolutions
+    from colorjax.models import count_parameters, predict
 
     picture = jax.ShapeDtypeStruct(input_shape, jnp.float32)
     rows = [["layer", "output", "parameters"], ["input", _format_shape(input_shape), ""]]
     for path, shape in _trace_layers(network, shapes, picture):
         count = count_parameters(_own_parameters(shapes["params"], path))
         rows.append(["/".join(path), _format_shape(shape), f"{count:,}"])
-    forward = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
-    with portable_convolutions():  # the same count on every device
-        costs = forward.lower(shapes, picture).cost_analysis() or {}
+    # Portable, so that the count is the same on every device.
+    forward = jax.jit(partial(predict, network, portable=True))
+    costs = forward.lower(shapes, picture).cost_analysis() or {}
     flops = costs.get("flops", 0.0)
     total = count_parameters(shapes["params"])
     statistics = count_parameters(shapes["batch_stats"])

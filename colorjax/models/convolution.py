@@ -82,10 +82,7 @@ def convolve(
 
 
 def convolution_3x3(features: int, dtype: Any) -> nn.Conv:
-    """Return a generator's 3x3 convolution that a norm follows: it keeps the size, without a bias.
-
-    It goes through `convolve`.
-    """
+    """Return a 3x3 convolution of a generator, before a norm: it keeps the size, without a bias."""
     return nn.Conv(
         features,
         (3, 3),
