@@ -35,7 +35,7 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def compile_for_one_call(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_for_one_call(function: Callable[..., Any]) -> Any:
     """Return `jax.jit(function)`; on a CPU it isn't optimised, which takes longer than one call.
 
     Of random numbers LLVM optimises each shape for seconds: drawing the weights of `wgan.py` took a

@@ -7,11 +7,11 @@ from colorjax.models.critics import CNNCritic, ConvBlockCritic, PatchGAN, WGANCr
 from colorjax.models.layers import CLASS_SCORES
 from colorjax.models.networks import (
     Networks,
-    check_networks,
     count_parameters,
     create_networks,
     critic_shapes,
     generator_shapes,
+    naming_impossible_network,
     predict,
 )
 from colorjax.models.pix2pix import Pix2PixUNet
@@ -40,12 +40,12 @@ __all__ = [
     "ResidualAutoencoder",
     "UNet",
     "WGANCritic",
-    "check_networks",
     "count_parameters",
     "create_critic",
     "create_generator",
     "create_networks",
     "critic_shapes",
     "generator_shapes",
+    "naming_impossible_network",
     "predict",
 ]

@@ -1,6 +1,7 @@
 """The networks that a config chooses, and what any network needs done."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +57,23 @@ def critic_shapes(networks: Networks) -> Any:
     return _shapes(networks.critic, networks.image_size, 3)
 
 
-def check_networks(networks: Networks) -> None:
-    """Check that the networks can be built; they are traced, and nothing is allocated.
+@contextlib.contextmanager
+def naming_impossible_network() -> Iterator[None]:
+    """Say that a config's network can't be built, whatever Flax and JAX make of one that can't.
 
     Raises:
-      UserError: if one of them can't.
+      UserError: in place of their errors.
     """
-    generator_shapes(networks)
-    if networks.critic is not None:
-        critic_shapes(networks)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        problem = (str(error).splitlines() or [""])[0].strip(" .")
+        raise UserError(
+            f"The config's network can't be built ({type(error).__name__}: {problem}): give it "
+            "other options."
+        ) from error
 
 
 def check_image_size(image_size: int, stride: int) -> None:
@@ -112,15 +121,6 @@ def _shapes(network: nn.Module, size: int, channels: int) -> Any:
     def init(key: jax.Array, picture: jax.Array) -> Any:
         return network.init({"params": key, "dropout": key}, picture, train=False)
 
-    try:
-        with portable_convolutions():  # which are traced faster
-            variables = jax.eval_shape(init, key, picture)
-    except UserError:
-        raise
-    except Exception as error:  # whatever Flax and JAX make of a network that can't be
-        problem = (str(error).splitlines() or [""])[0].strip(" .")
-        raise UserError(
-            f"The config's network can't be built ({type(error).__name__}: {problem}): give it "
-            "other options."
-        ) from error
+    with naming_impossible_network(), portable_convolutions():  # which are traced faster
+        variables = jax.eval_shape(init, key, picture)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

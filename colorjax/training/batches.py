@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,15 @@ class RunPictures:
 
     @property
     def abstract_batch(self) -> Any:
-        """The shape of a global batch as loaded: uint8 (B, H, W, 3), perhaps with labels (B,)."""
-        images = jax.ShapeDtypeStruct((self.batch_size, *self.pictures.images.shape[1:]), np.uint8)
+        """The shape of a global batch as loaded: uint8 (B, H, W, 3), perhaps with labels (B,).
+
+        With its sharding, without which JAX would trace the step once more for the batch itself.
+        """
+        describe = partial(jax.ShapeDtypeStruct, sharding=parallel.batch_sharded(self._mesh))
+        images = describe((self.batch_size, *self.pictures.images.shape[1:]), np.uint8)
         if self._labels is None:
             return images
-        return images, jax.ShapeDtypeStruct((self.batch_size,), self._labels.dtype)
+        return images, describe((self.batch_size,), self._labels.dtype)
 
     @property
     def training_set(self) -> str:

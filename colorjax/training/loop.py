@@ -90,15 +90,20 @@ class Run:
             phase.name: create_parts(config, self.phases, self.steps_per_epoch, phase)
             for phase in self.phases
         }
+        self.state: TrainState
         self._steps = {phase.name: self._make_step(phase) for phase in self.phases}
         self._compiled: dict[str, Any] = {}  # the steps, of phases that have begun
         self._evaluators = {phase.name: self._create_evaluator(phase) for phase in self.phases}
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
-        models.check_networks(models.create_networks(config))
+        self._draw_state = compile_for_one_call(
+            partial(create_state, self.parts[self.phases[0].name], config.image_size)
+        )
         self._say_start()
         for phase in self.phases:
             check_optimizers(self.parts[phase.name], self._abstract_state, phase.name)
-        self.state = self._create_state()
+        resumes = checkpoint.has_steps(workdir)
+        self._check_agreement(f"resumes: {resumes}")
+        fresh = None if resumes else self._create_state()
         if owns_process:
             # The program that made it; what tracing the steps finds out would be forgotten, too.
             forget_compiled_programs()
@@ -108,7 +113,7 @@ class Run:
         )
         with contextlib.ExitStack() as opened:
             with checkpoint.naming_failure(self.workdir):
-                self._open_workdir(opened)
+                self._open_workdir(opened, fresh)
             self._closing = opened.pop_all()
         self.progress = reporting.Progress(
             self.epochs * self.steps_per_epoch * self.pictures.batch_size,
@@ -134,7 +139,7 @@ class Run:
             if isinstance(error, OSError):
                 raise error
 
-    def _open_workdir(self, opened: contextlib.ExitStack) -> None:
+    def _open_workdir(self, opened: contextlib.ExitStack, fresh: TrainState | None) -> None:
         """Resume what is there, or begin; from here on the folder is this run's."""
         create_folder(self.workdir, "--workdir")
         if self.leads:
@@ -143,7 +148,7 @@ class Run:
         keep_period = fields.keep_every_epochs * self.steps_per_epoch
         self.store = checkpoint.CheckpointStore(self.workdir, fields.keep, keep_period)
         opened.callback(self.store.close)
-        self._resume()
+        self._resume(fresh)
         self.store.forget_other_bests(self.host.best_step)
         if 0 < self.host.step == self.host.best_step:
             # The run may have been killed between saving this step and saving it as the best.
@@ -351,14 +356,9 @@ class Run:
             networks["critic"] = self.state.critic.variables
         return networks
 
-    def _draw_state(self, key: jax.Array) -> TrainState:
-        return create_state(self.parts[self.phases[0].name], self.config.image_size, key)
-
     def _create_state(self) -> TrainState:
         """Return the state before the first step: new, or with an earlier run's weights."""
-        state = compile_for_one_call(self._draw_state)(jax.random.key(self.config.seed))
-        if checkpoint.has_steps(self.workdir):
-            return parallel.replicate(state, self.mesh)
+        state = self._draw_state(jax.random.key(self.config.seed))
         if self.config.init_from:
             source = self.config.init_from
             self._say(f"starting from {describe_initial_state(source)}")
@@ -373,19 +373,27 @@ class Run:
     @cached_property
     def _abstract_state(self) -> TrainState:
         """The state's shapes, as restoring needs them; traced once, which takes a while."""
-        shapes = jax.eval_shape(self._draw_state, jax.random.key(0))
+        with models.naming_impossible_network():
+            shapes = self._draw_state.eval_shape(jax.random.key(0))
         return checkpoint.with_sharding(shapes, parallel.replicated(self.mesh))
 
-    def _resume(self) -> None:
+    def _resume(self, fresh: TrainState | None) -> None:
+        """Take the newest checkpoint's state; where there is none, the fresh one."""
         restored = self.store.restore_newest(self._abstract_state)
-        if restored is not None:
+        if restored is None:
+            self.state = self._create_state() if fresh is None else fresh
+        else:
             self.state, progress = restored
-            fresh, self.host = self.host, HostState.read(progress, self.workdir)
-            self.host.check_same_data(fresh, self.workdir)
+            now, self.host = self.host, HostState.read(progress, self.workdir)
+            self.host.check_same_data(now, self.workdir)
             last_epoch = max(self.host.step - 1, 0) // self.steps_per_epoch
             check_past_phases(self.workdir, self.phases, last_epoch)
             self._say(f"resumed from step {self.host.step} in {self.workdir}")
-        if not parallel.agree(f"{self.host.step} {self.host.training_set}"):
+        self._check_agreement(f"{self.host.step} {self.host.training_set}")
+
+    def _check_agreement(self, found: str) -> None:
+        """Raise a UserError unless all processes found the same."""
+        if not parallel.agree(found):
             raise UserError(
                 "The processes of this run found different pictures or checkpoints: let all of "
                 f"them see the same config.data.source and the same {self.workdir}."
