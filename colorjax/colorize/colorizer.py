@@ -1,5 +1,6 @@
 """The Colorizer: a model and a picture in, the picture in colour out."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,6 +19,9 @@ from colorjax.errors import UserError
 from colorjax.models import Networks, create_networks, generator_shapes, predict
 
 _BATCH = 8  # pictures that pass through the network together
+# Of so few pixels, as a lone picture's are, fast convolutions take longer to compile (or, compiled
+# before, to trace) than they ever spare.
+_FEW_PIXELS = 128 * 128
 _BATCH_PIXELS = 50_000_000  # of the originals that are held for one batch
 
 
@@ -210,7 +214,8 @@ def _make_predict(networks: Networks) -> Any:
     def predict_lab(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return ab (B, S, S, 2) and lightness (B, S, S), in CIE units, for uint8 pictures."""
         network_input, _ = codec.encode(color.to_rgb(images))
-        prediction = predict(generator, variables, network_input)
+        few = math.prod(images.shape[:3]) <= _FEW_PIXELS
+        prediction = predict(generator, variables, network_input, portable=few)
         lightness = color.rgb_to_lab(codec.decode(network_input, prediction))[..., 0]
         return codec.predicted_ab(network_input, prediction), lightness
 

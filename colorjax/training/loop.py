@@ -242,7 +242,12 @@ class Run:
     def _take_step(self, phase: Phase, batch: Batch) -> tuple[TrainState, Any]:
         """Begin a step; a phase's first one compiles it."""
         if phase.name not in self._compiled:
-            self._compiled[phase.name] = self._steps[phase.name].lower(self.state, batch).compile()
+            reason = (
+                f"Compiling the step of {phase.name}: minutes at most, and kept for later runs."
+            )
+            with reporting.telling_of_wait(reason) if self.leads else contextlib.nullcontext():
+                lowered = self._steps[phase.name].lower(self.state, batch)
+                self._compiled[phase.name] = lowered.compile()
             # What the compiler needed, which may be as much as the step itself.
             give_back_freed_memory()
         return self._compiled[phase.name](self.state, batch)

@@ -1,8 +1,11 @@
 """What a run tells: lines, a progress bar, metrics.jsonl, TensorBoard and plots."""
 
+import contextlib
 import json
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from colorjax.console import say
+from colorjax.console import notice, say
 from colorjax.files import write_whole
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
@@ -154,6 +157,17 @@ class Progress:
     def close(self) -> None:
         """Leave the terminal as it should be."""
         self._bar.close()
+
+
+@contextlib.contextmanager
+def telling_of_wait(reason: str, seconds: float = 10.0) -> Iterator[None]:
+    """Say why there is nothing to be seen, if what is done within takes longer than `seconds`."""
+    timer = threading.Timer(seconds, notice, [reason])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def format_time(seconds: float) -> str:

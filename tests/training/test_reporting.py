@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from colorjax.training.reporting import TensorBoardLog, draw_plots
+from colorjax.training.reporting import TensorBoardLog, draw_plots, telling_of_wait
 
 RECONSTRUCTION = {"train/l1": 0.1, "validation/l1": 0.2, "validation/psnr": 20.0}
 GAN = RECONSTRUCTION | {"train/gan_loss": 1.0, "train/critic_loss": 0.5}
@@ -33,6 +33,14 @@ def test_each_kind_of_figure_that_is_there_has_a_plot(tmp_path, values, plots):
     draw_plots(tmp_path)
     # 400 by 350 pixels each.
     assert Image.open(tmp_path / "plots/losses.png").size == (400 * plots, 350)
+
+
+def test_the_reason_of_a_long_wait_is_told_and_no_other(capsys):
+    with telling_of_wait("This takes long.", seconds=0.01):
+        time.sleep(0.5)
+    with telling_of_wait("This doesn't.", seconds=100.0):
+        pass
+    assert capsys.readouterr().err == "This takes long.\n"
 
 
 def read_events(path: Path) -> list[Event]:
