@@ -46,7 +46,9 @@ def compile_for_one_call(function: Callable[..., Any]) -> Any:
     """
     import jax
 
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    if jax.default_backend() != "cpu":
+        return jax.jit(function)
+    options = {"xla_backend_optimization_level": 0} | (memory_saving_options() or {})
     return jax.jit(function, compiler_options=options)
 
 
