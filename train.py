@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from colorjax import configuration
+from colorjax import configuration, parallel
 from colorjax.cli.errors import reporting_errors
 from colorjax.cli.reporting import quieten
 from colorjax.compilation import keep_compiled_programs
@@ -55,9 +55,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Hand config and folder to the training loop; return the exit status."""
-    from colorjax import parallel
     from colorjax.training import loop
 
+    quieten(_VERBOSE.value)
     if not _VERBOSE.value:
         logging.set_verbosity(logging.FATAL)  # Orbax logs errors that one sentence will tell
     keep_freed_memory(large=os.environ.get("COLORJAX_KEEP_MEMORY") == "1")
@@ -70,10 +70,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    verbose = "--verbose" in sys.argv
-    quieten(verbose)  # before anything imports JAX
-    from colorjax import parallel
-
     # Flags are parsed within, where their errors are reported too.
-    with parallel.leaving_at_once(), reporting_errors(verbose):
+    with parallel.leaving_at_once(), reporting_errors(verbose="--verbose" in sys.argv):
         app.run(main, flags_parser=parse_flags)

@@ -99,6 +99,7 @@ def step(state, batch):
     return state + batch.sum(), 2 * batch
 step = parallel.map_step(step, parallel.create_mesh())
 print(compilation.memory_saving_options(), *step(jnp.ones(()), jnp.ones((2,))))
+assert compilation.compile_for_one_call(jnp.square)(3.0) == 9.0
 """
 
 

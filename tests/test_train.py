@@ -80,7 +80,7 @@ def test_ctrl_c_before_the_first_step_ends_the_run(tmp_path):
     while process.poll() is None and time.monotonic() < deadline:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20)
+            process.wait(timeout=20)  # a slow machine takes some seconds to leave
     assert process.returncode == 130
     assert "interrupted: " in process.communicate()[1]
 

@@ -1,20 +1,12 @@
 """What commands share in telling."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
 def quieten(verbose: bool) -> None:
-    """Leave the libraries' warnings out, unless they are asked for.
-
-    XLA asks for a bug report where compiling takes minutes, as a large step's does on a slow
-    processor; it heeds what it finds when JAX is imported.
-    """
+    """Leave the libraries' warnings out, unless they are asked for."""
     from absl import logging
-
-    if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     logging.set_verbosity(logging.INFO if verbose else logging.ERROR)
 

@@ -19,8 +19,8 @@ from colorjax.errors import UserError
 from colorjax.models import Networks, create_networks, generator_shapes, predict
 
 _BATCH = 8  # pictures that pass through the network together
-# Of so few pixels, as a lone picture's are, fast convolutions take longer to compile (or, compiled
-# before, to trace) than they ever spare.
+# Of so few pixels, as a lone picture's are, fast convolutions spare next to nothing, and take a
+# second more to trace, the first time several more to compile.
 _FEW_PIXELS = 128 * 128
 _BATCH_PIXELS = 50_000_000  # of the originals that are held for one batch
 

@@ -105,7 +105,7 @@ class Run:
         self._check_agreement(f"resumes: {resumes}")
         fresh = None if resumes else self._create_state()
         if owns_process:
-            # The program that made it; what tracing the steps finds out would be forgotten, too.
+            # The program that drew the weights. Now, as the steps' traces would be forgotten, too.
             forget_compiled_programs()
         self._check_steps()
         self.host = HostState(
@@ -242,11 +242,9 @@ class Run:
     def _take_step(self, phase: Phase, batch: Batch) -> tuple[TrainState, Any]:
         """Begin a step; a phase's first one compiles it."""
         if phase.name not in self._compiled:
-            reason = (
-                f"Compiling the step of {phase.name}: minutes at most, and kept for later runs."
-            )
+            lowered = self._steps[phase.name].lower(self.state, batch)
+            reason = f"Compiling the step of {phase.name}, which may take minutes."
             with reporting.telling_of_wait(reason) if self.leads else contextlib.nullcontext():
-                lowered = self._steps[phase.name].lower(self.state, batch)
                 self._compiled[phase.name] = lowered.compile()
             # What the compiler needed, which may be as much as the step itself.
             give_back_freed_memory()
@@ -378,8 +376,7 @@ class Run:
     @cached_property
     def _abstract_state(self) -> TrainState:
         """The state's shapes, as restoring needs them; traced once, which takes a while."""
-        with models.naming_impossible_network():
-            shapes = self._draw_state.eval_shape(jax.random.key(0))
+        shapes = self._draw_state.eval_shape(jax.random.key(0))
         return checkpoint.with_sharding(shapes, parallel.replicated(self.mesh))
 
     def _resume(self, fresh: TrainState | None) -> None:

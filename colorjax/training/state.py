@@ -10,6 +10,7 @@ import optax
 from flax import struct
 
 from colorjax.color import Codec
+from colorjax.models import naming_impossible_network
 from colorjax.models.convolution import portable_convolutions
 
 
@@ -132,7 +133,8 @@ def _create_network(
     example: jax.Array,
     key: jax.Array,
 ) -> NetworkState:
-    with portable_convolutions():  # of which each is one program to compile
+    # Of XLA's own convolutions each is one program to compile.
+    with naming_impossible_network(), portable_convolutions():
         variables = network.init({"params": key, "dropout": key}, example, train=False)
     params = variables["params"]
     return NetworkState(params, variables.get("batch_stats", {}), optimizer.init(params))

@@ -61,6 +61,15 @@ def test_predicted_ab_is_the_networks_own(constant_colorizer: Colorizer) -> None
     np.testing.assert_allclose(ab, np.broadcast_to(CONSTANT, ab.shape), rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [16, 136])  # of few pixels, and of more
+def test_fast_convolutions_predict_as_xlas_own_do(colorizer, model_folder, monkeypatch, size):
+    ab = colorizer.predict_ab(draw(30, 50), size=size)
+    monkeypatch.setenv("COLORJAX_FOLDED_CONVOLUTIONS", "0")
+    expected = Colorizer.load(model_folder).predict_ab(draw(30, 50), size=size)
+    np.testing.assert_allclose(ab, expected, atol=1e-3)
+    assert np.ptp(expected) > 1.0
+
+
 def test_lightness_is_kept_where_the_colour_can_not_be_shown(
     constant_colorizer: Colorizer,
 ) -> None:

@@ -86,6 +86,24 @@ def test_a_run_leaves_what_the_interface_promises(whole_run):
     assert {name.split("/")[0] for name in checksums} >= {"state", "generator", "progress"}
 
 
+def test_a_step_is_traced_once_a_phase(tiny_config, tmp_path, monkeypatch):
+    traced = []
+    make_train_step = loop.make_train_step
+
+    def make_telling(*arguments):
+        step = make_train_step(*arguments)
+
+        def telling_step(*states):
+            traced.append(step)
+            return step(*states)
+
+        return telling_step
+
+    monkeypatch.setattr(loop, "make_train_step", make_telling)
+    assert train_until_stopped(tiny_config, tmp_path / "run", 5) == 143  # in the second phase
+    assert len(set(traced)) == len(traced) == 2
+
+
 def test_metrics_tell_of_both_phases_and_are_finite(whole_run):
     _, workdir = whole_run
     lines = read_lines(workdir)
