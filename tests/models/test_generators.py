@@ -51,7 +51,7 @@ def random_variables(network, network_input):
     """Return variables under which every layer matters, norms and biases included."""
 
     def draw(path, leaf):
-        generator = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode()))
+        generator = np.random.default_rng((3, zlib.crc32(jax.tree_util.keystr(path).encode())))
         if leaf.ndim > 1:
             drawn = generator.normal(0.0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape)
         else:
@@ -183,7 +183,7 @@ def test_context_sees_the_whole_picture(name, options):
         changed = network_input.at[:, -2:, -2:].add(1.0)
         before, after = (each.apply(variables, x, False) for x in (network_input, changed))
         corners.append(float(jnp.max(jnp.abs(before - after)[:, :2, :2])))
-    assert corners[0] > 1e-5  # where the context is the only way there
+    assert corners[0] > 1e-4
     assert corners[1] == 0
 
 
@@ -251,9 +251,7 @@ def test_what_is_predicted_is_saturated_but_learnt_without(name):
     variables = random_variables(network, network_input)
     vivid = network.clone(saturation=1.5)
     plain = predict(network, variables, network_input)
-    np.testing.assert_allclose(
-        predict(vivid, variables, network_input), 1.5 * plain, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(predict(vivid, variables, network_input), 1.5 * plain, rtol=1e-5)
     trained = [
         each.apply(variables, network_input, True, mutable=["batch_stats"])[0]
         for each in (network, vivid)
