@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.colorize.model import find_model
     from colorjax.comparison import make_titles
     from colorjax.compilation import keep_compiled_programs
-    from colorjax.console import notice
+    from colorjax.console import notice, say
     from colorjax.sheets import draw_sheet, save_sheet
 
     quieten(arguments.verbose)
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [row for photo in drawn for row in photo]
         sheet = draw_sheet(make_titles(arguments.models), rows, arguments.side)
         write_output(arguments.output, lambda path: save_sheet(sheet, path))
-        print(f"{len(drawn)} pictures -> {arguments.output}")
+        say(f"{len(drawn)} pictures -> {arguments.output}")
     return 1 if problems or len(drawn) < len(photos) else 0
 
 
@@ -177,7 +177,7 @@ def _draw_photos(
 
     from colorjax.colorize.pictures import read_picture
     from colorjax.comparison import compare_photo
-    from colorjax.console import notice
+    from colorjax.console import notice, say
     from colorjax.data.decode import explain
     from colorjax.errors import UserError
 
@@ -190,4 +190,4 @@ def _draw_photos(
             continue
         yield compare_photo(image, colorizers, arguments.side, heat_maps=arguments.heat_maps)
         if plain:
-            print(f"{name}: drawn", flush=True)
+            say(f"{name}: drawn")

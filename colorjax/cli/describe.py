@@ -17,14 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the description; no weights are made or read."""
     from colorjax.cli.reporting import quieten
+    from colorjax.console import say
     from colorjax.models import create_networks, critic_shapes, generator_shapes
 
     quieten(arguments.verbose)
     config = _read(arguments.recipe)
     networks = create_networks(config)
     size, codec = networks.image_size, networks.codec
-    print(f"{arguments.recipe}: pictures of {size}x{size}, codec {config.codec}, {config.dtype}\n")
-    print(
+    say(f"{arguments.recipe}: pictures of {size}x{size}, codec {config.codec}, {config.dtype}\n")
+    say(
         describe_network(
             f"generator {config.generator.name}",
             networks.generator,
@@ -35,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     if networks.critic is not None:
         title = f"critic {config.critic.name}"
         shapes = critic_shapes(networks)
-        print("\n" + describe_network(title, networks.critic, shapes, (1, size, size, 3)))
-    print("\n" + _describe_training(config))
+        say("\n" + describe_network(title, networks.critic, shapes, (1, size, size, 3)))
+    say("\n" + _describe_training(config))
     return 0
 
 

@@ -113,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.cli.reporting import format_table, quieten, write_text
     from colorjax.colorize.model import find_model
     from colorjax.compilation import keep_compiled_programs
+    from colorjax.console import say
 
     quieten(arguments.verbose)
     keep_compiled_programs()
@@ -125,9 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
     results = {name: evaluation.figures for name, evaluation in evaluated.items()}
     groups = _group(results, sets)
     notes = make_notes(groups, size) + ([network.protocol] if network else [])
-    print(format_table(make_table(groups)))
+    say(format_table(make_table(groups)))
     wrap = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False)
-    print(*map(wrap.fill, notes), sep="\n")
+    say("\n".join(map(wrap.fill, notes)))
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(results, indent=2) + "\n")
     if arguments.markdown is not None:

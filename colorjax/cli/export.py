@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from colorjax.cli.reporting import quieten, write_output
     from colorjax.colorize.export import PLATFORMS, export_model
     from colorjax.compilation import keep_compiled_programs
+    from colorjax.console import say
     from colorjax.errors import UserError
     from colorjax.files import check_file, write_whole
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     platforms = f", for {', '.join(PLATFORMS)}" if arguments.format == "stablehlo" else ""
     name = arguments.model or "the shipped model"
-    print(
+    say(
         f"{name} -> {output}: {len(program.content) / 1e6:.1f} MB, RGB {program.shape} in [0, 1]"
         f"{platforms}; a picture of noise differs from the model's by {program.difference:.1g}"
     )

@@ -1,5 +1,6 @@
 """The program: exit statuses, one-sentence errors, files and figures."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,15 @@ def only_line(capsys: pytest.CaptureFixture[str]) -> str:
     assert len(lines) == 1, output.err
     assert not output.out
     return lines[0]
+
+
+def test_a_reader_who_leaves_is_no_failure() -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `| head` does once it has its lines
+    command = [sys.executable, "-m", "colorjax", "models"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_help_needs_no_jax() -> None:
