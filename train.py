@@ -12,7 +12,7 @@ from colorjax.cli.errors import reporting_errors
 from colorjax.cli.reporting import quieten
 from colorjax.compilation import keep_compiled_programs
 from colorjax.errors import UserError
-from colorjax.memory import keep_freed_memory
+from colorjax.memory import keep_freed_memory, leave_garbage_at_exit
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe, such as configs/wgan.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default checkpoints/<config>.")
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leave_garbage_at_exit()
     # Flags are parsed within, where their errors are reported too.
     with parallel.leaving_at_once(), reporting_errors(verbose="--verbose" in sys.argv):
         app.run(main, flags_parser=parse_flags)

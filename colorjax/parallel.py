@@ -171,6 +171,11 @@ def is_cpu_way(switch: str) -> bool:
     return os.environ.get(switch) != "0" and jax.default_backend() == "cpu"
 
 
+def is_one_cpu() -> bool:
+    """Return whether a CPU computes, as one device and in one process."""
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
 def is_one_device_of_many_cores() -> bool:
     """Return whether a CPU's cores are not devices of their own, each with its own pictures."""
     return jax.local_device_count() == 1 and count_cores() > 1

@@ -7,6 +7,7 @@ from typing import NoReturn
 import colorjax
 from colorjax.cli import colorize, compare, describe, evaluate, export, models, serve
 from colorjax.cli.errors import MISUSED, reporting_errors
+from colorjax.memory import leave_garbage_at_exit
 
 COMMANDS = {
     "colorize": colorize,
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: the arguments after the program's name; None for those of this process.
     """
+    leave_garbage_at_exit()
     try:
         arguments = _create_parser().parse_args(argv)
         with reporting_errors(arguments.verbose):

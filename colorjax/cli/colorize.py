@@ -78,11 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Colour the pictures and return the exit status."""
-    from colorjax.cli.reporting import quieten
-    from colorjax.colorize.batch import Options, colorize_files
-    from colorjax.colorize.hints import parse_hint
-    from colorjax.compilation import keep_compiled_programs
-    from colorjax.memory import keep_freed_memory
+    from colorjax.memory import importing, keep_freed_memory
+
+    with importing():
+        from colorjax.cli.reporting import quieten
+        from colorjax.colorize.batch import Options, colorize_files
+        from colorjax.colorize.hints import parse_hint
+        from colorjax.compilation import keep_compiled_programs
 
     quieten(arguments.verbose)
     keep_freed_memory()

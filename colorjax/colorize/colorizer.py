@@ -17,6 +17,7 @@ from colorjax.colorize.pictures import Photo, Picture, read_picture
 from colorjax.colorize.reference import Palette, read_palette
 from colorjax.errors import UserError
 from colorjax.models import Networks, create_networks, generator_shapes, predict
+from colorjax.program_store import keep_program
 
 _BATCH = 8  # pictures that pass through the network together
 # Of so few pixels, as a lone picture's are, fast convolutions spare next to nothing, and take a
@@ -41,6 +42,8 @@ class Colorizer:
         self._networks, self._variables = networks, variables
         self._mesh = parallel.create_mesh()
         self._predict = parallel.map_evaluation(_make_predict(networks), self._mesh)
+        if networks.identity is not None:
+            self._predict = keep_program(self._predict, f"colour by {networks.identity}")
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None) -> "Colorizer":

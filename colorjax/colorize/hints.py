@@ -94,7 +94,7 @@ def spread_hints(
     total = weights.sum(axis=-1, keepdims=True)
     layer = np.concatenate([total, wanted], axis=-1).astype(np.float32)
     # Ways are measured at half the size; the guide puts the layer's edges where the picture's are.
-    large = np.asarray(enlarge_guided(layer, lightness, len(lightness)))
+    large = np.asarray(enlarge_guided(layer, lightness))
     total = np.clip(large[..., :1], 0.0, 1.0)
     return np.where(total > 0.0, (1.0 - total) * ab + large[..., 1:], ab)
 

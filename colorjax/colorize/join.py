@@ -1,6 +1,7 @@
 """Colour over a picture joined with the picture's own lightness, at the picture's size."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from PIL import Image
 
 from colorjax import color
 from colorjax.colorize.upsampling import ColorField
+from colorjax.program_store import keep_program
 
 # Pixels that are converted at a time: one shape, compiled once, serves pictures of all sizes, and
 # memory beyond the picture itself stays a few megabytes.
@@ -75,6 +77,7 @@ def _pad(values: np.ndarray) -> np.ndarray:
     return np.pad(values, ((0, _CHUNK - len(values)), (0, 0)))
 
 
+@partial(keep_program, identity="pixels of a lightness and a colour")
 @jax.jit
 def _join_pixels(
     image: jax.Array, offset: jax.Array, slope: jax.Array | None, lightness: jax.Array | None

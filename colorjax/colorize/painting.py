@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
@@ -15,6 +16,10 @@ from colorjax.colorize.pictures import Photo, to_8_bits
 from colorjax.colorize.reference import Palette
 from colorjax.colorize.upsampling import ColorField, enlarge_guided, fit_lightness, working_size
 from colorjax.errors import UserError
+from colorjax.program_store import keep_program
+
+_enlarge = keep_program(enlarge_guided, "enlarging along edges")
+_fit = keep_program(fit_lightness, "fit of colour to lightness")
 
 UPSAMPLINGS = ("guided", "bicubic")
 LIGHTNESSES = ("input", "network")
@@ -80,7 +85,7 @@ def squash(photo: Photo, size: int) -> np.ndarray:
 
 def square_lightness(photo: Photo, size: int) -> np.ndarray:
     """Return the lightness of a squashed photo, float32 (size, size) in 0..100."""
-    return np.asarray(_lightness(squash(photo, size)))
+    return np.asarray(_find_lightness(squash(photo, size)))
 
 
 def create_field(
@@ -91,16 +96,17 @@ def create_field(
         return ColorField(ab)
     side = working_size(len(ab))
     lightness = square_lightness(photo, side)
-    large = np.asarray(enlarge_guided(ab, lightness, side))
+    large = np.asarray(_enlarge(ab, lightness))
     if hints:
         height, width, _ = photo.pixels.shape
         large = spread_hints(hints, large, lightness, height, width)
     if look.upsample == "bicubic":
         return ColorField(large)
-    slope, offset = fit_lightness(large, lightness)
+    slope, offset = _fit(large, lightness)
     return ColorField(np.asarray(offset), np.asarray(slope))
 
 
+@partial(keep_program, identity="lightness of a picture")
 @jax.jit
-def _lightness(image: jax.Array) -> jax.Array:
+def _find_lightness(image: jax.Array) -> jax.Array:
     return color.rgb_to_lab(color.to_rgb(image))[..., 0]

@@ -47,19 +47,18 @@ def working_size(size: int) -> int:
     return size
 
 
-@partial(jax.jit, static_argnames="side")
-def enlarge_guided(values: jax.Array, lightness: jax.Array, side: int) -> jax.Array:
+@jax.jit
+def enlarge_guided(values: jax.Array, lightness: jax.Array) -> jax.Array:
     """Return a small map enlarged with its edges where those of the lightness are.
 
     Args:
       values: (S, S, C), such as ab.
-      lightness: (W, W), 0..100, over the same field of view.
-      side: of the result: S times a power of two.
+      lightness: (W, W), 0..100, over the same field of view; W is S times a power of two.
 
     Returns:
-      float32 (side, side, C).
+      float32 (W, W, C).
     """
-    small = values.shape[0]
+    small, side = values.shape[0], lightness.shape[0]
     result = jnp.asarray(values, jnp.float32)
     for level in range(1, (side // small).bit_length()):
         guide = resample(lightness[..., None], small * 2**level)
@@ -99,7 +98,7 @@ def resize_guided(ab: jax.Array, rgb: jax.Array) -> jax.Array:
         return ab
     side = working_size(len(ab))
     guide = _lightness(jnp.clip(resample(rgb, side), 0.0, 1.0))
-    slope, offset = _fit(enlarge_guided(ab, guide[..., 0], side), guide)
+    slope, offset = _fit(enlarge_guided(ab, guide[..., 0]), guide)
     return resample(slope, len(rgb)) * _lightness(rgb) + resample(offset, len(rgb))
 
 

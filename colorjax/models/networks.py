@@ -1,6 +1,7 @@
 """The networks that a config chooses, and what any network needs done."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +15,29 @@ from colorjax.color import Codec, get_codec
 from colorjax.errors import UserError
 from colorjax.models.convolution import portable_convolutions
 from colorjax.models.registry import create_critic, create_generator
+from colorjax.program_store import read_or_make
+
+_IDENTIFYING = ("codec", "generator", "critic", "dtype", "image_size")  # fields of a config
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What a config chose for the networks; nothing is allocated."""
+    """What a config chose for the networks; nothing is allocated.
+
+    Attributes:
+      codec: between pictures and what the networks see.
+      generator: of colours.
+      critic: of pictures, where the config has one.
+      image_size: side in pixels of the pictures that they learn from.
+      identity: tells these networks from all others that colorjax has, for `program_store`; None
+        for networks of somebody else's, which may change without their config.
+    """
 
     codec: Codec
     generator: nn.Module
     critic: nn.Module | None
     image_size: int
+    identity: str | None = None
 
 
 def create_networks(config: ConfigDict) -> Networks:
@@ -42,12 +56,18 @@ def create_networks(config: ConfigDict) -> Networks:
         problem = str(error).strip("\"'").splitlines()[0]
         raise UserError(f"The config is not that of a colorjax model: {problem}.") from error
     check_image_size(size, generator.stride)
-    return Networks(codec, generator, critic, size)
+    return Networks(codec, generator, critic, size, _identify(config, generator, critic))
 
 
 def generator_shapes(networks: Networks) -> Any:
     """Return the generator's variables as shapes: `params` and `batch_stats`."""
-    return _shapes(networks.generator, networks.image_size, networks.codec.input_channels)
+
+    def make() -> Any:
+        return _shapes(networks.generator, networks.image_size, networks.codec.input_channels)
+
+    if networks.identity is None:
+        return make()
+    return read_or_make(f"shapes of the generator of {networks.identity}", make)
 
 
 def critic_shapes(networks: Networks) -> Any:
@@ -112,6 +132,13 @@ def predict(
 def count_parameters(params: Any) -> int:
     """Return how many numbers a tree of arrays (or of their shapes) holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _identify(config: ConfigDict, *networks: nn.Module | None) -> str | None:
+    ours = all(type(network).__module__.startswith("colorjax.") for network in networks if network)
+    if not ours:
+        return None
+    return json.dumps({name: config[name] for name in _IDENTIFYING}, default=str, sort_keys=True)
 
 
 def _shapes(network: nn.Module, size: int, channels: int) -> Any:

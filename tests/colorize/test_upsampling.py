@@ -45,7 +45,7 @@ def test_color_stops_at_the_edges_of_lightness() -> None:
     def error(result: np.ndarray) -> float:
         return float(np.linalg.norm(result - ab, axis=-1)[edge].mean())
 
-    guided = np.asarray(enlarge_guided(small, lightness, 128))
+    guided = np.asarray(enlarge_guided(small, lightness))
     assert error(guided) < 0.5 * error(enlarge_bicubic(small, 128))
 
 
@@ -53,9 +53,9 @@ def test_the_prediction_is_kept_at_its_own_size() -> None:
     generator = np.random.default_rng(0)
     small = ndimage.gaussian_filter(generator.uniform(-60, 60, (16, 16, 2)), (1.5, 1.5, 0))
     lightness = generator.uniform(0, 100, (64, 64)).astype(np.float32)
-    result = np.asarray(enlarge_guided(small.astype(np.float32), lightness, 64))
+    result = np.asarray(enlarge_guided(small.astype(np.float32), lightness))
     assert np.abs(shrink(result, 16) - small).mean() < 0.05 * np.abs(small).mean()
-    constant = np.asarray(enlarge_guided(np.full((16, 16, 3), 7.0, np.float32), lightness, 64))
+    constant = np.asarray(enlarge_guided(np.full((16, 16, 3), 7.0, np.float32), lightness))
     np.testing.assert_allclose(constant, 7.0, atol=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_real_photos_bleed_less() -> None:
         edge = edges > np.percentile(edges, 90)
         small = shrink(ab, 64)
         for errors, result in (
-            (guided, enlarge_guided(small, lightness, 256)),
+            (guided, enlarge_guided(small, lightness)),
             (bicubic, enlarge_bicubic(small, 256)),
         ):
             errors.append(np.linalg.norm(result - ab, axis=-1)[edge].mean())
