@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from colorjax.compilation import compile_for_one_call
-from conftest import ROOT, save_picture
 
 PROGRAM = """
 from colorjax.compilation import keep_compiled_programs
@@ -113,13 +112,6 @@ assert compilation.compile_for_one_call(jnp.square)(3.0) == 9.0
 )
 def test_a_step_is_compiled_in_little_memory_where_xla_can(flags, arguments, options):
     assert run({"XLA_FLAGS": flags}, ("-c", OPTIONS, *arguments)) == f"{options} 3.0 [2. 2.]\n"
-
-
-def test_colouring_a_photo_keeps_its_programs(work, model_folder):
-    save_picture("a.png")
-    arguments = ("-m", "colorjax", "colorize", "a.png", "--model", str(model_folder))
-    run({"XDG_CACHE_HOME": str(work / "cache"), "PYTHONPATH": str(ROOT)}, arguments)
-    assert entries(work / "cache" / "colorjax" / "compiled")
 
 
 def test_a_folder_of_the_users_own_wins(tmp_path):
