@@ -19,21 +19,15 @@ import pytest
 from colorjax.checkpoint import find_newest_step
 from conftest import ROOT
 
-TINY = (
-    "--config=configs/wgan.py:tiny",
-    "--config.image_size=16",
-    "--config.batch_size=4",
-    "--config.generator.widths=(4, 8)",
-    "--config.critic.widths=(4, 8)",
-    "--config.data.garden_images=24",
-)
+RECIPES = ROOT / "tests/training"
+SMALL = f"--config={RECIPES / 'small_recipe.py'}"
 
 
 def start(*arguments: str, program: str = "train.py", **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, program, *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)} | variables,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{ROOT}:{RECIPES}"} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -70,7 +64,7 @@ def test_help_is_no_failure():
 
 def test_ctrl_c_before_the_first_step_ends_the_run(tmp_path):
     cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
-    arguments = (*TINY, cache, f"--workdir={tmp_path / 'run'}", "--config.data.garden_images=9000")
+    arguments = (SMALL, cache, f"--workdir={tmp_path / 'run'}", "--config.data.garden_images=9000")
     process = start(*arguments)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("cache/**/*")) and time.monotonic() < deadline:
@@ -125,7 +119,7 @@ def read_notes(*files: Path) -> dict[int, list[str]]:
 
 
 def test_two_processes_of_two_devices_train_as_one_does_whatever_befalls_them(tmp_path):
-    arguments = (*TINY, f"--config.data.cache_dir={tmp_path / 'cache'}")
+    arguments = (SMALL, f"--config.data.cache_dir={tmp_path / 'cache'}")
     arguments += ("--config.phases.pretraining.epochs=4", "--config.phases.adversarial.epochs=1")
     arguments += ("--config.checkpoint.every_steps=2",)
     # At the recipe's rate a difference in rounding grows tenfold in four steps.
@@ -176,7 +170,7 @@ def assert_alike(expected: Path, found: Path) -> None:
 
 
 def test_a_signal_saves_and_says_how_to_resume(tmp_path):
-    run = (*TINY, f"--config.data.cache_dir={tmp_path / 'cache'}", f"--workdir={tmp_path / 'run'}")
+    run = (SMALL, f"--config.data.cache_dir={tmp_path / 'cache'}", f"--workdir={tmp_path / 'run'}")
     reached = 0
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = start(*run, "--config.phases.pretraining.epochs=100000")

@@ -14,6 +14,7 @@ from colorjax.models import registry
 class SmallGenerator(nn.Module):
     """Two convolutions with batch norm and dropout between them."""
 
+    width: int = 4
     dropout: float = 0.0
     output_channels: int = 2
     dtype: Any = jnp.float32
@@ -21,7 +22,7 @@ class SmallGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, network_input: jax.Array, train: bool) -> jax.Array:
-        x = nn.Conv(4, (3, 3), use_bias=False)(network_input)
+        x = nn.Conv(self.width, (3, 3), use_bias=False)(network_input)
         x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Conv(self.output_channels, (1, 1))(x)

@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import chex
@@ -11,6 +12,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
+from small_networks import register_small_networks
 
 from colorjax import checkpoint
 from colorjax.errors import TrainingError, UserError
@@ -63,13 +65,33 @@ def train_until_stopped(config: ConfigDict, workdir: Path, looks: int) -> int:
         run.close()
 
 
+def with_small_networks(config: ConfigDict) -> ConfigDict:
+    """Return a config changed to networks that compile in a moment."""
+    config.generator = ConfigDict({"name": "small", "width": 4})
+    config.critic = ConfigDict({"name": "small"})
+    return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        register_small_networks(patch.setitem)
+        yield
+
+
+@pytest.fixture
+def small_config(tiny_config: ConfigDict) -> ConfigDict:
+    """A run of seconds: the loop is what is tested here, whatever the networks."""
+    return with_small_networks(tiny_config)
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[ConfigDict, Path]:
     """A run of two phases, never stopped."""
     import conftest
 
     folder = tmp_path_factory.mktemp("whole")
-    config = conftest.create_tiny_config(folder)
+    config = with_small_networks(conftest.create_tiny_config(folder))
     assert loop.train(config, folder / "run") == 0
     return config, folder / "run"
 
@@ -86,7 +108,7 @@ def test_a_run_leaves_what_the_interface_promises(whole_run):
     assert {name.split("/")[0] for name in checksums} >= {"state", "generator", "progress"}
 
 
-def test_a_step_is_traced_once_a_phase(tiny_config, tmp_path, monkeypatch):
+def test_a_step_is_traced_once_a_phase(small_config, tmp_path, monkeypatch):
     traced = []
     make_train_step = loop.make_train_step
 
@@ -100,7 +122,7 @@ def test_a_step_is_traced_once_a_phase(tiny_config, tmp_path, monkeypatch):
         return telling_step
 
     monkeypatch.setattr(loop, "make_train_step", make_telling)
-    assert train_until_stopped(tiny_config, tmp_path / "run", 5) == 143  # in the second phase
+    assert train_until_stopped(small_config, tmp_path / "run", 5) == 143  # in the second phase
     assert len(set(traced)) == len(traced) == 2
 
 
@@ -206,7 +228,7 @@ def test_the_generator_of_a_model_must_fit(whole_run, tmp_path):
     save_generator(whole, tmp_path / "model")
     config = config.copy_and_resolve_references()
     config.init_from = str(tmp_path / "model")
-    config.generator.widths = (4, 6)
+    config.generator.width = 6
     with pytest.raises(UserError, match=r"model/generator doesn't fit the network: "):
         loop.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -240,14 +262,14 @@ def test_damaged_weights_are_not_started_from(whole_run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_resumed_on_other_pictures(tiny_config, photo_folder, tmp_path):
-    tiny_config.data.source = f"folder:{photo_folder}"
-    train_until_stopped(tiny_config, tmp_path / "run", 0)
+def test_a_run_is_not_resumed_on_other_pictures(small_config, photo_folder, tmp_path):
+    small_config.data.source = f"folder:{photo_folder}"
+    train_until_stopped(small_config, tmp_path / "run", 0)
     for index in range(12):
         name = f"photo_{index:02d}.png"
         shutil.copy(photo_folder / name, photo_folder / f"new_{name}")
     with pytest.raises(UserError, match="trained on other pictures"):
-        loop.train(tiny_config, tmp_path / "run")
+        loop.train(small_config, tmp_path / "run")
 
 
 def test_epochs_of_a_phase_that_is_over_cannot_change(whole_run, tmp_path):
@@ -286,7 +308,7 @@ def test_the_best_of_a_run_that_was_here_before_is_not_shipped(whole_run, tmp_pa
     [
         ("seed", 7, "config.seed=42, not 7"),
         ("batch_size", 8, "config.batch_size=4, not 8"),
-        ("generator.widths", (4, 16), r"config.generator.widths=\(4, 8\), not \(4, 16\)"),
+        ("generator.width", 8, "config.generator.width=4, not 8"),
         ("data.source", "folder:nowhere", "config.data.source='garden'"),
     ],
 )
@@ -309,14 +331,14 @@ def test_more_epochs_go_on_from_the_last(whole_run, tmp_path):
 
 
 def test_training_ends_when_the_validation_loss_has_not_fallen_for_long_enough(
-    tiny_config, tmp_path, capsys
+    small_config, tmp_path, capsys
 ):
-    tiny_config.phase_order = ("pretraining",)
-    tiny_config.phases.pretraining.epochs = 20
-    tiny_config.generator_optimizer.learning_rate = 3.0  # of no good
-    tiny_config.patience = 2
+    small_config.phase_order = ("pretraining",)
+    small_config.phases.pretraining.epochs = 20
+    small_config.generator_optimizer.learning_rate = 3.0  # of no good
+    small_config.patience = 2
     for _ in range(2):  # the second start finds nothing left to do
-        assert loop.train(tiny_config, tmp_path / "run") == 0
+        assert loop.train(small_config, tmp_path / "run") == 0
         assert "2 epochs without a lower validation loss" in capsys.readouterr().out
         lines = read_lines(tmp_path / "run")
         by_epoch = [line["validation/l1"] for line in lines if "validation/l1" in line]
@@ -438,10 +460,10 @@ def test_moments_of_an_earlier_run_are_kept_where_the_first_phase_has_its_own(wh
     assert counts == [8, 9]
 
 
-def test_early_stopping_is_for_a_run_of_one_phase(tiny_config, tmp_path):
-    tiny_config.patience = 3
+def test_early_stopping_is_for_a_run_of_one_phase(small_config, tmp_path):
+    small_config.patience = 3
     with pytest.raises(UserError, match=r"config\.patience=3 is for a run of one phase"):
-        loop.train(tiny_config, tmp_path / "run")
+        loop.train(small_config, tmp_path / "run")
 
 
 def test_a_critic_is_kept_once_it_has_been_trained(whole_run):
@@ -450,12 +472,12 @@ def test_a_critic_is_kept_once_it_has_been_trained(whole_run):
     assert checkpoint.has_item(workdir / "steps/8", "critic")
 
 
-def test_optimizers_of_two_kinds_in_two_phases_are_an_error(tiny_config, tmp_path):
-    own = tiny_config.generator_optimizer.copy_and_resolve_references()
+def test_optimizers_of_two_kinds_in_two_phases_are_an_error(small_config, tmp_path):
+    own = small_config.generator_optimizer.copy_and_resolve_references()
     own.gradient_clip = 1.0
-    tiny_config.phases.adversarial.generator_optimizer = own
+    small_config.phases.adversarial.generator_optimizer = own
     with pytest.raises(UserError, match=r"phases\.adversarial are of another kind"):
-        loop.train(tiny_config, tmp_path / "run")
+        loop.train(small_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -463,30 +485,30 @@ def test_weights_that_do_not_fit_are_named(whole_run, tmp_path):
     config, whole = whole_run
     config = config.copy_and_resolve_references()
     config.init_from = str(whole)
-    config.generator.widths = (4, 6)
+    config.generator.width = 6
     with pytest.raises(
         UserError, match=r"doesn't fit the network: \S+ is shaped .* there, .* here"
     ):
         loop.train(config, tmp_path / "run")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
-    tiny_config.generator_optimizer.learning_rate = 1e38
+def test_a_loss_that_is_not_finite_stops_the_run(small_config, tmp_path):
+    small_config.generator_optimizer.learning_rate = 1e38
     with pytest.raises(TrainingError, match=r"train/\w+ is (nan|inf) at step \d"):
-        loop.train(tiny_config, tmp_path / "run")
+        loop.train(small_config, tmp_path / "run")
     for step in (tmp_path / "run/steps").iterdir():
         chex.assert_tree_all_finite(read_state(tmp_path / "run", int(step.name)))
 
 
 @pytest.mark.parametrize("epochs_of_pretraining", [0, 1])
-def test_weights_that_are_not_finite_are_never_saved(tiny_config, tmp_path, epochs_of_pretraining):
+def test_weights_that_are_not_finite_are_never_saved(small_config, tmp_path, epochs_of_pretraining):
     # One step an epoch, whose own loss is that of the good weights before it.
-    tiny_config.ema_decay = 0.0
-    tiny_config.batch_size = 16
-    tiny_config.generator_optimizer.learning_rate = 1e38
-    tiny_config.phases.pretraining.epochs = epochs_of_pretraining
+    small_config.ema_decay = 0.0
+    small_config.batch_size = 16
+    small_config.generator_optimizer.learning_rate = 1e38
+    small_config.phases.pretraining.epochs = epochs_of_pretraining
     with pytest.raises(TrainingError, match=r"is (nan|inf) at step 1"):
-        loop.train(tiny_config, tmp_path / "run")
+        loop.train(small_config, tmp_path / "run")
     assert list((tmp_path / "run/steps").iterdir()) == []
 
 
@@ -511,22 +533,22 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_small_folder_shrinks_the_batch_and_says_so(tiny_config, photo_folder, tmp_path, capsys):
-    tiny_config.data.source = f"folder:{photo_folder}"
-    tiny_config.batch_size = 64
-    tiny_config.phases.adversarial.epochs = 0
-    assert loop.train(tiny_config, tmp_path / "run") == 0
+def test_a_small_folder_shrinks_the_batch_and_says_so(small_config, photo_folder, tmp_path, capsys):
+    small_config.data.source = f"folder:{photo_folder}"
+    small_config.batch_size = 64
+    small_config.phases.adversarial.epochs = 0
+    assert loop.train(small_config, tmp_path / "run") == 0
     assert "training pictures are fewer than a batch" in capsys.readouterr().err
     assert read_lines(tmp_path / "run")[-1]["step"] == 1
 
 
 def test_the_first_lines_and_the_summary_say_what_happens(
-    tiny_config, photo_folder, tmp_path, capsys
+    small_config, photo_folder, tmp_path, capsys
 ):
     (photo_folder / "broken.jpg").write_text("no picture")
-    tiny_config.data.source = f"folder:{photo_folder}"
-    tiny_config.phases.adversarial.epochs = 0
-    loop.train(tiny_config, tmp_path / "run")
+    small_config.data.source = f"folder:{photo_folder}"
+    small_config.phases.adversarial.epochs = 0
+    loop.train(small_config, tmp_path / "run")
     captured = capsys.readouterr()
     assert captured.out.startswith("devices: 1 x cpu")
     assert "parameters" in captured.out
