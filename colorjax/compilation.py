@@ -10,6 +10,7 @@ from colorjax.memory import give_back_freed_memory
 
 MAX_BYTES = 2**30  # of the folder; what was used longest ago goes first
 FUSION = "xla_cpu_use_fusion_emitters"
+OPTIMIZATION = "xla_backend_optimization_level"
 
 
 def keep_compiled_programs() -> None:
@@ -17,10 +18,14 @@ def keep_compiled_programs() -> None:
 
     JAX's own settings win: `JAX_COMPILATION_CACHE_DIR` names another folder, and
     `JAX_ENABLE_COMPILATION_CACHE=false` switches it off. A folder that can't be written costs
-    nothing but the time to compile.
+    nothing but the time to compile. What colours pictures is kept whole beside it, see
+    `program_store`.
     """
     import jax
 
+    from colorjax import program_store
+
+    program_store.enable()
     # Else a program that uses `parallel.sum_over_devices` or `map_over_devices` is another one in
     # each process.
     jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
@@ -48,7 +53,7 @@ def compile_for_one_call(function: Callable[..., Any]) -> Any:
 
     if jax.default_backend() != "cpu":
         return jax.jit(function)
-    options = {"xla_backend_optimization_level": 0} | (memory_saving_options() or {})
+    options = (thrifty_options() or {}) | {OPTIMIZATION: 0}
     return jax.jit(function, compiler_options=options)
 
 
@@ -61,20 +66,22 @@ def forget_compiled_programs() -> None:
 
 
 @cache
-def memory_saving_options() -> dict[str, bool] | None:
-    """Return options for `jax.jit` with which XLA compiles for a CPU in less memory.
+def thrifty_options() -> dict[str, bool | int] | None:
+    """Return options for `jax.jit` with which XLA compiles for a CPU in less memory and time.
 
     XLA's newer way to compile fused loops holds all of them until it is done: 1.6 GB for the step
-    of `wgan.py` in place of 0.5 GB. The step itself is as fast either way.
+    of `wgan.py` in place of 0.5 GB. Of LLVM's three levels of optimisation the first takes a tenth
+    to a third less time than the last, XLA's own choice. The step itself is as fast either way.
 
     Returns:
       The options; None where this version of XLA doesn't know them, or `XLA_FLAGS` chooses.
     """
     import jax
 
-    if FUSION in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if FUSION in flags or OPTIMIZATION in flags:
         return None
-    options = {FUSION: False}
+    options = {FUSION: False, OPTIMIZATION: 1}
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:

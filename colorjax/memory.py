@@ -1,6 +1,6 @@
 """Memory that one training step, or one picture, gave back is kept for the next one.
 
-Also, when Python looks for garbage: not where there can't be any.
+Also spares Python's search for garbage while libraries are imported, and at the end.
 """
 
 import atexit
@@ -55,19 +55,23 @@ def give_back_freed_memory() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Look for no garbage while libraries are imported: what they make stays."""
+    """Look for no garbage while libraries are imported; what the first of them made stays."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():  # else each call would keep the garbage there is by then
+            gc.freeze()
         if was_enabled:
             gc.enable()
 
 
 def leave_garbage_at_exit() -> None:
-    """Let the process end without looking through all that it holds, which takes half a second."""
+    """Let the process end without looking through all that it holds, which takes half a second.
+
+    For programs whose files are closed by then: one that is part of a cycle is not flushed.
+    """
     atexit.register(gc.freeze)
 
 

@@ -27,7 +27,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from colorjax.compilation import memory_saving_options
+from colorjax.compilation import thrifty_options
 from colorjax.errors import TrainingError, UserError
 
 ALONE = "none"  # as the coordinator: one process, whatever started it
@@ -444,7 +444,7 @@ def map_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         in_shardings=(replicated(mesh), batch_sharded(mesh)),
         out_shardings=(replicated(mesh), replicated(mesh)),
         donate_argnums=0,
-        compiler_options=memory_saving_options() if is_cpu else None,
+        compiler_options=thrifty_options() if is_cpu else None,
     )
 
 

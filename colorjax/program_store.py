@@ -3,45 +3,57 @@
 JAX's own cache (`compilation.keep_compiled_programs`) keeps what XLA compiles, and finds it by the
 traced program: tracing and lowering a network take longer than reading and running it. Here a
 program is found by all that tracing depends on instead: colorjax's own text, the versions of the
-libraries, their settings, the processor, and what the caller names, such as the model's config.
+libraries, their settings, the processor, and what the caller names, such as the network.
+
+Nothing is kept, nor looked for, until a program asks for it (`enable`), so that whoever changes
+colorjax within a process has what was changed. What is kept is machine code in pickles, in the
+folder of JAX's own cache, which holds machine code as well: whoever may write there is trusted.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
 import platform
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+import flax
 import jax
+import jaxlib
+import numpy as np
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from colorjax import parallel
 from colorjax.files import write_whole
 
+SWITCH = "COLORJAX_KEEP_PROGRAMS"  # 0: nothing is kept
 FOLDER = "programs"  # within the folder of JAX's own cache
-FILES = 50  # at most; what was used longest ago goes first
+MAX_BYTES = 2**28  # of the folder; what was used longest ago goes first
 _SETTINGS = ("COLORJAX_", "JAX_", "NPROC", "XLA_")  # what their variables' names begin with
-_LOCK = (
-    threading.RLock()
-)  # held while a program is looked for: compiling changes a setting of JAX's
-_LIBRARIES = ("flax", "jax", "jaxlib", "numpy")
+_LIBRARIES = (flax, jax, jaxlib, np)
+_PLACE = "jax_compilation_cache_dir"
 
 Kept = TypeVar("Kept")
+Program = Callable[..., Any]
+
+_lock = threading.Lock()  # held while one is compiled, which changes a setting of JAX's
+_text = ""  # digest of what this process was started from; empty as long as nothing is kept
+
+
+def enable() -> None:
+    """Let this process keep programs; to be called as it starts, while its text is that on disk."""
+    global _text
+    if os.environ.get(SWITCH) != "0":
+        _text = _digest_text()
 
 
 def read_or_make(identity: str, make: Callable[[], Kept]) -> Kept:
     """Return what `make` gives, from disk where an earlier process kept it.
-
-    Nothing is kept, nor looked for, on accelerators, for several devices, and where JAX keeps
-    nothing on this machine's disk. What was kept is unpickled: the folder is the user's own,
-    and holds machine code anyway.
 
     Args:
       identity: names all that the result depends on but for colorjax, the libraries and their
@@ -51,122 +63,178 @@ def read_or_make(identity: str, make: Callable[[], Kept]) -> Kept:
     path = _find_file(identity)
     if path is None:
         return make()
-    payload = _read(path)
-    if payload is not None:
-        kept: Kept = pickle.loads(payload)  # noqa: S301
+    with contextlib.suppress(Exception):  # unpickling raises many kinds
+        kept: Kept = pickle.loads(_read(path))  # noqa: S301
         return kept
     made = make()
-    _write(path, pickle.dumps(made))
+    _write(path, made)
     return made
 
 
-def keep_program(function: Any, identity: str) -> Callable[..., Any]:
+def keep_program(function: Any, identity: str) -> Program:
     """Return a function that calls `function`, whose programs are kept on disk.
 
     Args:
-      function: of `jax.jit`, of trees of arrays.
+      function: of `jax.jit`, of trees of arrays; those of NumPy are arrays, numbers are not.
       identity: see `read_or_make`; shapes and dtypes of the arguments need no name.
-    """
-    programs: dict[str, Any] = {}
 
+    Returns:
+      The function to call in its place, though not within another one that is traced.
+    """
+    programs: dict[Any, Program] = {}
+
+    @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        shapes = str(jax.tree.map(lambda array: (array.shape, str(array.dtype)), arguments))
-        with _LOCK:
-            if shapes not in programs:
-                programs[shapes] = _read_or_compile(f"{identity}, {shapes}", function, arguments)
-        return programs[shapes](*arguments)
+        if not _text:
+            return function(*arguments)
+        leaves, tree = jax.tree.flatten(arguments)
+        kind = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if kind in programs:
+            return programs[kind](*arguments)
+        with _lock:
+            if kind not in programs:
+                path = _find_file(f"{identity}, {kind}")
+                programs[kind] = _read_or_compile(path, function, arguments)
+        return programs[kind](*arguments)
 
     return call
 
 
-def _read_or_compile(identity: str, function: Any, arguments: Sequence[Any]) -> Callable[..., Any]:
-    """Return a program for arguments like these; that of JAX's own kind where none is kept."""
-    if _find_file(identity) is None:
-        program: Callable[..., Any] = function
+def _read_or_compile(path: Path | None, function: Any, arguments: Sequence[Any]) -> Program:
+    """Return a program for arguments like these: the function itself where none can be kept."""
+    if path is None:
+        return _as_program(function)
+    with contextlib.suppress(Exception):  # XLA has several for what it can't load or call
+        return _load(pickle.loads(_read(path)), arguments)  # noqa: S301
+    if not _can_write(path.parent):
+        return _as_program(function)
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(Exception):  # JAX has several for what it can't write
+        kept = _compile(function, arguments)
+        program = _load(kept, arguments)
+        _write(path, kept)
         return program
-    kept = read_or_make(
-        identity, lambda: serialize_executable.serialize(_compile(function.lower(*arguments)))
-    )
-    try:
-        program = serialize_executable.deserialize_and_load(*kept)
-    except Exception:  # XLA has several for what it can't load: it is compiled as any other
-        program = function
+    return _as_program(function)
+
+
+def _as_program(function: Any) -> Program:
+    program: Program = function
     return program
 
 
-def _compile(lowered: Any) -> Any:
-    """Compile a program anew: XLA can't write one whole that was read from JAX's cache."""
+def _load(kept: tuple[Any, ...], arguments: Sequence[Any]) -> Program:
+    """Return a program that was kept, tried out: XLA tells only then what it lacks."""
+    program = serialize_executable.deserialize_and_load(*kept)
+    jax.block_until_ready(program(*arguments))
+    return _as_program(program)
+
+
+def _compile(function: Any, arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Return a program as it can be kept, compiled for this.
+
+    XLA can't write one whole that it has read, and JAX would take it from its cache on disk, or
+    from memory, where it knows the very function.
+    """
+    lowered = jax.jit(lambda *own: function(*own)).lower(*arguments)
     enabled = jax.config.values["jax_enable_compilation_cache"]
     try:
         jax.config.update("jax_enable_compilation_cache", False)
         compilation_cache.reset_cache()  # which lets JAX look at the setting again
-        return lowered.compile()
+        return tuple(serialize_executable.serialize(lowered.compile()))
     finally:
         jax.config.update("jax_enable_compilation_cache", enabled)
         compilation_cache.reset_cache()
 
 
 def _find_file(identity: str) -> Path | None:
-    """Return where something is kept, None if nothing is."""
-    folder = jax.config.values["jax_compilation_cache_dir"]
-    enabled = folder and "://" not in folder and jax.config.values["jax_enable_compilation_cache"]
-    # For several devices a program may hold functions of Python's (`parallel.map_over_devices`).
-    if not enabled or not parallel.is_one_cpu():
+    """Return where something is kept, None if nothing is, or can be."""
+    base = jax.config.values[_PLACE]
+    enabled = _text and base and "://" not in base
+    if not (enabled and jax.config.values["jax_enable_compilation_cache"]):
         return None
-    name = hashlib.sha256(repr((_describe_program(), identity)).encode()).hexdigest()
-    return Path(folder) / FOLDER / name
+    if not parallel.is_one_cpu():
+        return None
+    name = hashlib.sha256(repr((_text, _describe_settings(), identity)).encode()).hexdigest()
+    return Path(base) / FOLDER / name
 
 
-def _describe_program() -> str:
-    """Return all that a program depends on beside what it computes with."""
+def _can_write(folder: Path) -> bool:
+    """Return whether files can be kept in a folder, which is made."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _describe_settings() -> tuple[Any, ...]:
+    """Return what the machine and the settings are that programs depend on."""
     environment = sorted(item for item in os.environ.items() if item[0].startswith(_SETTINGS))
     # An attribute, where there is one, tells of the thread's own (`with jax.enable_x64():`).
     settings = [
-        (name, getattr(jax.config, name, value)) for name, value in jax.config.values.items()
+        (name, getattr(jax.config, name, value))
+        for name, value in jax.config.values.items()
+        if name != _PLACE
     ]
-    cores = parallel.count_cores()
-    return repr((_hash_sources(), _describe_machine(), environment, settings, cores))
+    return (_describe_machine(), parallel.count_cores(), environment, settings)
 
 
-@cache
-def _hash_sources() -> str:
-    """Return a digest of colorjax's text and of the libraries' versions."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
-    digest.update(repr([metadata.version(library) for library in _LIBRARIES]).encode())
-    return digest.hexdigest()
-
-
-@cache
+@functools.cache
 def _describe_machine() -> tuple[str, ...]:
     """Return what machine code depends on; folders may be shared by several machines."""
-    try:
+    lines: list[str] = []
+    with contextlib.suppress(OSError):  # there on Linux alone
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # on another system than Linux
-        lines = [platform.node()]
     kinds = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
-    return (platform.platform(), platform.python_version(), *sorted(kinds))
+    system = (platform.system(), platform.machine(), *platform.libc_ver())
+    return (*system, *(sorted(kinds) or [platform.node()]))
 
 
-def _read(path: Path) -> bytes | None:
-    """Return what is kept in a file, None if it is not there or not as it was written."""
-    try:
-        content = path.read_bytes()
-        os.utime(path)
-    except OSError:
-        return None
+def _digest_text() -> str:
+    """Return a digest of colorjax's text and of the libraries' versions; empty without a text."""
+    root = Path(__file__).parent
+    paths = sorted(root.rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    versions = (platform.python_version(), *(library.__version__ for library in _LIBRARIES))
+    digest.update(repr(versions).encode())
+    return digest.hexdigest() if paths else ""
+
+
+def _read(path: Path) -> bytes:
+    """Return what is kept in a file.
+
+    Raises:
+      OSError: if it is not there, or somebody else's.
+      ValueError: if it is not as it was written.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_uid not in (0, os.getuid()):
+            raise PermissionError(path)
+        content = file.read()
     digest, payload = content[:32], content[32:]
-    return payload if hashlib.sha256(payload).digest() == digest else None
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError(path)
+    with contextlib.suppress(OSError):  # on a disk that tells no times
+        os.utime(path)
+    return payload
 
 
-def _write(path: Path, payload: bytes) -> None:
+def _write(path: Path, kept: Any) -> None:
     """Keep something; where that can't be, all that is lost is time."""
+    if _digest_text() != _text:  # the text was changed since this process read it
+        return
+    payload = pickle.dumps(kept)
     content = hashlib.sha256(payload).digest() + payload
     with contextlib.suppress(OSError):
         write_whole(path, lambda draft: draft.write_bytes(content))
-        files = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime)
-        for file in files[:-FILES]:
+        _make_room(path.parent)
+
+
+def _make_room(folder: Path) -> None:
+    """Delete what was used longest ago until the rest is no more than MAX_BYTES."""
+    kept = 0
+    for file in sorted(folder.iterdir(), key=lambda file: -file.stat().st_mtime_ns):
+        kept += file.stat().st_size
+        if kept > MAX_BYTES:
             file.unlink(missing_ok=True)

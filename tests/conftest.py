@@ -27,6 +27,8 @@ FAST_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     " --xla_cpu_use_fusion_emitters=false"
 )
+# Tests change colorjax within a process, which programs that are kept whole wouldn't show.
+os.environ.setdefault("COLORJAX_KEEP_PROGRAMS", "0")
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("XLA_FLAGS", FAST_COMPILATION)
 

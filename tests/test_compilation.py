@@ -97,7 +97,7 @@ import jax, jax.numpy as jnp
 def step(state, batch):
     return state + batch.sum(), 2 * batch
 step = parallel.map_step(step, parallel.create_mesh())
-print(compilation.memory_saving_options(), *step(jnp.ones(()), jnp.ones((2,))))
+print(compilation.thrifty_options(), *step(jnp.ones(()), jnp.ones((2,))))
 assert compilation.compile_for_one_call(jnp.square)(3.0) == 9.0
 """
 
@@ -105,9 +105,10 @@ assert compilation.compile_for_one_call(jnp.square)(3.0) == 9.0
 @pytest.mark.parametrize(
     ("flags", "arguments", "options"),
     [
-        ("", (), "{'xla_cpu_use_fusion_emitters': False}"),
+        ("", (), "{'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 1}"),
         ("", ("xla_cpu_no_such_option",), "None"),
         ("--xla_cpu_use_fusion_emitters=true", (), "None"),
+        ("--xla_backend_optimization_level=2", (), "None"),
     ],
 )
 def test_a_step_is_compiled_in_little_memory_where_xla_can(flags, arguments, options):

@@ -17,12 +17,12 @@ from colorjax.data import garden
 
 ROOT = Path(__file__).parents[1]
 PICTURES = 600
+CONFTESTS = ("XLA_FLAGS", "COLORJAX_KEEP_PROGRAMS")  # variables that users don't set
 UNSEEN = range(5000, 5060)  # pictures of the garden beyond those that the recipe draws
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # As users compile, which conftest doesn't.
-    environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}
+    environment = {name: os.environ[name] for name in os.environ if name not in CONFTESTS}
     return subprocess.run(
         arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -42,3 +42,47 @@ def test_freed_memory_is_used_again(policy: str, size: int, is_kept: bool) -> No
         env={"NUMPY_MADVISE_HUGEPAGE": "0", "PATH": ""},
     )
     assert (int(done.stdout) < 10) == is_kept
+
+
+SEARCHES = """
+import gc, sys
+from colorjax import memory
+searches = []
+gc.callbacks.append(lambda phase, info: searches.append(phase))
+if sys.argv[1] == "importing":
+    with memory.importing():
+        lists = [[] for _ in range(100_000)]
+else:
+    lists = [[] for _ in range(100_000)]
+print(len(searches))
+assert gc.isenabled()
+"""
+
+
+def test_importing_looks_for_no_garbage() -> None:
+    searches = [
+        int(subprocess.check_output([sys.executable, "-c", SEARCHES, way]))
+        for way in ("importing", "as ever")
+    ]
+    assert searches[0] == 0 < searches[1]
+
+
+END = """
+import sys
+from colorjax import memory
+class Cycle:
+    def __init__(self):
+        self.own = self
+    def __del__(self):
+        print("found")
+cycle = Cycle()
+if sys.argv[1] == "leave":
+    memory.leave_garbage_at_exit()
+"""
+
+
+def test_the_end_looks_for_no_garbage() -> None:
+    found = [
+        subprocess.check_output([sys.executable, "-c", END, way]) for way in ("leave", "as ever")
+    ]
+    assert found == [b"", b"found\n"]

@@ -1,6 +1,8 @@
 """What is kept is what was made; nothing kept outlives what it was made from."""
 
+import dataclasses
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,14 +16,22 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from colorjax import program_store
+from colorjax import color, parallel, program_store
+from colorjax.errors import UserError
 from colorjax.models import GENERATORS, create_networks
 from conftest import ROOT, save_picture
 
+pytestmark = pytest.mark.skipif(
+    not parallel.is_one_cpu(), reason="programs are kept for one CPU, as one device"
+)
+
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """The folder of JAX's cache, of this test alone."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of programs of a process that keeps them."""
+    monkeypatch.delenv(program_store.SWITCH, raising=False)
+    monkeypatch.setattr(program_store, "_text", "")  # as it was, afterwards
+    program_store.enable()
     before = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     yield tmp_path / program_store.FOLDER
@@ -69,15 +79,21 @@ def test_a_program_is_traced_once_for_all_processes(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 3
 
 
-def test_what_was_read_from_jax_own_cache_is_kept_whole(folder: Path) -> None:
-    traced = Traced()
-    tree, x = arguments()
-    jax.jit(lambda tree, x: (jnp.sin(tree["a"]) @ x, x.sum()))(tree, x)
-    jax.clear_caches()
-    for _ in range(2):
-        check(traced.make())
-        jax.clear_caches()
-    assert traced.count == 1
+@pytest.mark.parametrize("is_called_itself", [False, True])
+def test_what_jax_had_from_its_own_cache_is_kept_whole(
+    folder: Path, is_called_itself: bool
+) -> None:
+    def function(tree: dict[str, jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.sin(tree["a"]) @ x, x.sum()
+
+    for _ in range(3):
+        jax.clear_caches()  # as in another process
+        jitted = jax.jit(function)
+        if is_called_itself:
+            check(jitted)
+        check(program_store.keep_program(jitted, "f"))
+        [file] = folder.iterdir()
+        file.unlink()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
@@ -94,14 +110,58 @@ def test_a_damaged_file_is_made_anew(folder: Path, damage: str) -> None:
     assert traced.count == 2
 
 
-def test_what_xla_cannot_load_is_compiled_as_any_other(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*kept: object) -> None:
-        raise RuntimeError("of another build")
+def refuse(*arguments: object, **options: object) -> None:
+    raise RuntimeError("of another build")
 
-    monkeypatch.setattr(program_store.serialize_executable, "deserialize_and_load", refuse)
+
+def refuse_when_called(*kept: object) -> Callable[..., None]:
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("name", "replacement"),
+    [
+        ("deserialize_and_load", refuse),
+        ("deserialize_and_load", refuse_when_called),
+        ("serialize", refuse),
+    ],
+)
+def test_what_cannot_be_kept_is_compiled_as_any_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, replacement: Callable
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(program_store.serialize_executable, name, replacement)
+        check(Traced().make())
+    assert list(folder.iterdir()) == []
+    traced = Traced()
+    check(traced.make())
+    check(traced.make())
+    assert traced.count == 1
+
+
+def test_a_file_that_fails_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(Traced().make())
+    [file] = folder.iterdir()
+    os.utime(file, ns=(0, 0))
+    load = program_store.serialize_executable.deserialize_and_load
+    loads = [refuse_when_called, load]
+    monkeypatch.setattr(
+        program_store.serialize_executable,
+        "deserialize_and_load",
+        lambda *kept: loads.pop(0)(*kept),
+    )
+    check(Traced().make())
+    assert loads == []
+    [file] = folder.iterdir()
+    assert file.stat().st_mtime_ns > 0
+
+
+def test_errors_of_what_is_made_come_through(folder: Path) -> None:
+    def fail() -> None:
+        raise UserError("no such network")
+
+    with pytest.raises(UserError, match="no such network"):
+        program_store.read_or_make("x", fail)
 
 
 def test_another_setting_or_version_is_another_program(
@@ -123,33 +183,92 @@ def test_another_setting_or_version_is_another_program(
 def test_a_change_of_colorjax_makes_another_program(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = tmp_path / "colorjax"
-    (texts / "models").mkdir(parents=True)
-    (texts / "models/unet.py").write_text("a = 1")
-    monkeypatch.setattr(program_store, "__file__", str(texts / "program_store.py"))
+    text = tmp_path / "colorjax/models/unet.py"
+    text.parent.mkdir(parents=True)
+    monkeypatch.setattr(program_store, "__file__", str(tmp_path / "colorjax/program_store.py"))
+    program_store.enable()  # without a text nothing is kept
+    check(Traced().make())
+    assert not folder.exists()
     traced = Traced()
-    for count, text in enumerate(("a = 1", "a = 2", "a = 3"), start=1):
-        (texts / "models/unet.py").write_text(text)
-        program_store._hash_sources.cache_clear()
+    for count in (1, 2, 3):
+        text.write_text(f"a = {count}")
+        program_store.enable()
         check(traced.make())
         check(traced.make())
         assert traced.count == count
-    program_store._hash_sources.cache_clear()
+    text.write_text("a = 1")  # while this process has another
+    check(traced.make("g"))
+    assert len(list(folder.iterdir())) == 3
 
 
-@pytest.mark.parametrize("setting", ["no cache", "no folder", "bucket"])
-def test_nothing_is_kept_where_jax_keeps_nothing_on_disk(folder: Path, setting: str) -> None:
-    name, value = {
-        "no cache": ("jax_enable_compilation_cache", False),
-        "no folder": ("jax_compilation_cache_dir", None),
-        "bucket": ("jax_compilation_cache_dir", "gs://bucket/programs"),
-    }[setting]
+def test_without_a_description_of_the_processor_the_machine_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(path: Path) -> str:
+        raise OSError(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        described = program_store._describe_machine.__wrapped__()
+    assert described[-1] == platform.node()
+
+
+@pytest.mark.parametrize("owner", [0, 12345])
+def test_nothing_is_read_that_somebody_else_wrote(folder: Path, owner: int) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    assert program_store.read_or_make("x", lambda: 1) == 1
+    [file] = folder.iterdir()
+    os.chown(file, owner, -1)
+    assert program_store.read_or_make("x", lambda: 2) == (1 if owner == 0 else 2)
+
+
+def test_a_disk_that_tells_no_times_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert program_store.read_or_make("x", lambda: 1) == 1
+
+    def fail(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", fail)
+    assert program_store.read_or_make("x", lambda: 2) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jax_enable_compilation_cache", False),
+        ("jax_compilation_cache_dir", None),
+        ("jax_compilation_cache_dir", "gs://bucket/programs"),
+    ],
+)
+def test_nothing_is_kept_where_jax_keeps_nothing_on_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    monkeypatch.chdir(folder.parent)
     before = jax.config.values[name]
     jax.config.update(name, value)
     try:
         assert program_store.read_or_make("number", lambda: 7) == 7
     finally:
         jax.config.update(name, before)
+    assert list(folder.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("reason", ["switched off", "several devices", "not asked for"])
+def test_nothing_is_kept_where_it_should_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    if reason == "several devices":
+        monkeypatch.setattr(program_store.parallel, "is_one_cpu", lambda: False)
+    else:
+        monkeypatch.setattr(program_store, "_text", "")
+    if reason == "switched off":
+        monkeypatch.setenv(program_store.SWITCH, "0")
+        program_store.enable()
+    traced = Traced()
+    check(traced.make())
+    check(traced.make())
+    assert traced.count == 2
     assert not folder.exists()
 
 
@@ -162,11 +281,15 @@ def test_a_folder_that_cannot_be_written_costs_only_time(folder: Path) -> None:
 
 
 def test_the_newest_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program_store, "FILES", 2)
+    monkeypatch.setattr(program_store, "MAX_BYTES", 2500)  # two of them
     made = []
 
+    def make(name: str) -> bytes:
+        made.append(name)
+        return bytes(1000)
+
     def ask(name: str) -> None:
-        program_store.read_or_make(name, lambda: made.append(name))
+        program_store.read_or_make(name, lambda: make(name))
         for file in folder.iterdir():  # as if a minute had passed
             os.utime(file, ns=(0, file.stat().st_mtime_ns - 60 * 10**9))
 
@@ -193,13 +316,21 @@ class Foreign(nn.Module):
     stride = 1
 
 
+class ForeignCodec(color.LabCodec):
+    """A codec that isn't colorjax's."""
+
+
 def test_networks_of_somebody_else_are_never_kept(
     tiny_config: ConfigDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = create_networks(tiny_config).identity
-    assert identity is not None
-    tiny_config.critic.widths = (8, 8)
-    assert create_networks(tiny_config).identity not in (identity, None)
+    networks = create_networks(tiny_config)
+    assert networks.identity is not None
+    tiny_config.generator.widths = (8, 8)
+    assert create_networks(tiny_config).identity not in (networks.identity, None)
+    scaled = color.LabCodec(50.0, 1.0, 20.0)
+    assert dataclasses.replace(networks, codec=scaled).identity not in (networks.identity, None)
+    foreign = ForeignCodec(50.0, 1.0, 110.0)
+    assert dataclasses.replace(networks, codec=foreign).identity is None
     monkeypatch.setitem(GENERATORS, "foreign", Foreign)
     tiny_config.generator = {"name": "foreign"}
     assert create_networks(tiny_config).identity is None
@@ -212,6 +343,7 @@ def test_pictures_come_out_alike_however_often_and_without_what_is_kept(
         save_picture(f"photos/{name}", seed=seed)
     command = [sys.executable, "-m", "colorjax", "colorize", "--model", str(model_folder)]
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("JAX_")}
+    inherited.pop(program_store.SWITCH, None)
     results = []
     for output, enabled in (("first", "true"), ("second", "true"), ("plain", "false")):
         settings = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": enabled}

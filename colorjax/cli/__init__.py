@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: the arguments after the program's name; None for those of this process.
     """
-    leave_garbage_at_exit()
+    if argv is None:  # this is the process's own program
+        leave_garbage_at_exit()
     try:
         arguments = _create_parser().parse_args(argv)
         with reporting_errors(arguments.verbose):

@@ -1,7 +1,6 @@
 """The networks that a config chooses, and what any network needs done."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,6 @@ from colorjax.models.convolution import portable_convolutions
 from colorjax.models.registry import create_critic, create_generator
 from colorjax.program_store import read_or_make
 
-_IDENTIFYING = ("codec", "generator", "critic", "dtype", "image_size")  # fields of a config
-
 
 @dataclass(frozen=True)
 class Networks:
@@ -29,15 +26,22 @@ class Networks:
       generator: of colours.
       critic: of pictures, where the config has one.
       image_size: side in pixels of the pictures that they learn from.
-      identity: tells these networks from all others that colorjax has, for `program_store`; None
-        for networks of somebody else's, which may change without their config.
     """
 
     codec: Codec
     generator: nn.Module
     critic: nn.Module | None
     image_size: int
-    identity: str | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """What tells this generator and codec from all others that colorjax has.
+
+        None where either is somebody else's, and may change without a change of its name.
+        """
+        parts = (self.codec, self.generator)
+        ours = all(type(part).__module__.startswith("colorjax.") for part in parts)
+        return repr((*parts, self.image_size)) if ours else None
 
 
 def create_networks(config: ConfigDict) -> Networks:
@@ -56,7 +60,7 @@ def create_networks(config: ConfigDict) -> Networks:
         problem = str(error).strip("\"'").splitlines()[0]
         raise UserError(f"The config is not that of a colorjax model: {problem}.") from error
     check_image_size(size, generator.stride)
-    return Networks(codec, generator, critic, size, _identify(config, generator, critic))
+    return Networks(codec, generator, critic, size)
 
 
 def generator_shapes(networks: Networks) -> Any:
@@ -132,13 +136,6 @@ def predict(
 def count_parameters(params: Any) -> int:
     """Return how many numbers a tree of arrays (or of their shapes) holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _identify(config: ConfigDict, *networks: nn.Module | None) -> str | None:
-    ours = all(type(network).__module__.startswith("colorjax.") for network in networks if network)
-    if not ours:
-        return None
-    return json.dumps({name: config[name] for name in _IDENTIFYING}, default=str, sort_keys=True)
 
 
 def _shapes(network: nn.Module, size: int, channels: int) -> Any:

@@ -195,7 +195,7 @@ def draw_plots(workdir: Path) -> None:
     FigureCanvasAgg(figure)
     for place, (title, names) in enumerate(plots.items()):
         # A layout that Matplotlib finds by itself takes as long as the drawing, in every epoch.
-        axes = figure.add_axes((((4 * place + 0.7) / width), 0.15, 3.15 / width, 0.75))
+        axes = figure.add_axes(((4 * place + 0.85) / width, 0.15, 3.05 / width, 0.75))
         for name in names:
             points = [(line["epoch"], line[name]) for line in lines if name in line]
             if points:

@@ -310,6 +310,7 @@ def test_the_best_of_a_run_that_was_here_before_is_not_shipped(whole_run, tmp_pa
         ("batch_size", 8, "config.batch_size=4, not 8"),
         ("generator.width", 8, "config.generator.width=4, not 8"),
         ("data.source", "folder:nowhere", "config.data.source='garden'"),
+        ("data.split_fractions", (0.8, 0.1, 0.1), r"=\(0\.7, 0\.15, 0\.15\), not \(0\.8, 0\.1"),
     ],
 )
 def test_a_run_cannot_be_resumed_as_another(whole_run, field, value, message):
