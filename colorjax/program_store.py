@@ -89,44 +89,39 @@ def keep_program(function: Any, identity: str) -> Program:
             return function(*arguments)
         leaves, tree = jax.tree.flatten(arguments)
         kind = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
-        if kind in programs:
-            return programs[kind](*arguments)
-        with _lock:
-            if kind not in programs:
-                path = _find_file(f"{identity}, {kind}")
-                programs[kind] = _read_or_compile(path, function, arguments)
+        if kind not in programs:
+            with _lock:
+                if kind not in programs:
+                    path = _find_file(f"{identity}, {kind}")
+                    programs[kind], result = _begin(path, function, arguments)
+                    return result
         return programs[kind](*arguments)
 
     return call
 
 
-def _read_or_compile(path: Path | None, function: Any, arguments: Sequence[Any]) -> Program:
-    """Return a program for arguments like these: the function itself where none can be kept."""
-    if path is None:
-        return _as_program(function)
-    with contextlib.suppress(Exception):  # XLA has several for what it can't load or call
-        return _load(pickle.loads(_read(path)), arguments)  # noqa: S301
-    if not _can_write(path.parent):
-        return _as_program(function)
-    path.unlink(missing_ok=True)
-    with contextlib.suppress(Exception):  # JAX has several for what it can't write
-        kept = _compile(function, arguments)
-        program = _load(kept, arguments)
-        _write(path, kept)
-        return program
-    return _as_program(function)
+def _begin(path: Path | None, function: Program, arguments: Sequence[Any]) -> tuple[Program, Any]:
+    """Return a program and what it makes of the arguments.
+
+    The program is the function itself where none can be kept.
+    """
+    if path is not None and path.exists():
+        with contextlib.suppress(Exception):  # XLA has several for what it can't load or call
+            return _try_out(pickle.loads(_read(path)), arguments)  # noqa: S301
+    if path is not None and _can_write(path.parent):
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(Exception):  # JAX has several for what it can't write
+            kept = _compile(function, arguments)
+            begun = _try_out(kept, arguments)
+            _write(path, kept)
+            return begun
+    return function, function(*arguments)
 
 
-def _as_program(function: Any) -> Program:
-    program: Program = function
-    return program
-
-
-def _load(kept: tuple[Any, ...], arguments: Sequence[Any]) -> Program:
-    """Return a program that was kept, tried out: XLA tells only then what it lacks."""
+def _try_out(kept: tuple[Any, ...], arguments: Sequence[Any]) -> tuple[Program, Any]:
+    """Return a program that was kept, and its result: XLA tells only then what it lacks."""
     program = serialize_executable.deserialize_and_load(*kept)
-    jax.block_until_ready(program(*arguments))
-    return _as_program(program)
+    return program, jax.block_until_ready(program(*arguments))
 
 
 def _compile(function: Any, arguments: Sequence[Any]) -> tuple[Any, ...]:
