@@ -14,8 +14,8 @@ from colorjax.models import registry
 class SmallGenerator(nn.Module):
     """Two convolutions with batch norm and dropout between them."""
 
-    width: int = 4
     dropout: float = 0.0
+    width: int = 4
     output_channels: int = 2
     dtype: Any = jnp.float32
     stride = 1
