@@ -105,11 +105,13 @@ def _begin(path: Path | None, function: Program, arguments: Sequence[Any]) -> tu
 
     The program is the function itself where none can be kept.
     """
-    if path is not None and path.exists():
-        with contextlib.suppress(Exception):  # XLA has several for what it can't load or call
-            return _try_out(pickle.loads(_read(path)), arguments)  # noqa: S301
-    if path is not None and _can_write(path.parent):
-        path.unlink(missing_ok=True)
+    if path is None:
+        return function, function(*arguments)
+    with contextlib.suppress(Exception):  # XLA has several for what it can't load or call
+        return _try_out(pickle.loads(_read(path)), arguments)  # noqa: S301
+    if _can_write(path.parent):
+        with contextlib.suppress(OSError):  # of no use, whatever it is
+            path.unlink()
         with contextlib.suppress(Exception):  # JAX has several for what it can't write
             kept = _compile(function, arguments)
             begun = _try_out(kept, arguments)
@@ -157,7 +159,8 @@ def _can_write(folder: Path) -> bool:
     """Return whether files can be kept in a folder, which is made."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+        return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return False
 
 
 def _describe_settings() -> tuple[Any, ...]:
