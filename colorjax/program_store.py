@@ -64,7 +64,7 @@ def read_or_make(identity: str, make: Callable[[], Kept]) -> Kept:
     if path is None:
         return make()
     with contextlib.suppress(Exception):  # unpickling raises many kinds
-        kept: Kept = pickle.loads(_read(path))  # noqa: S301
+        kept: Kept = _read(path)
         return kept
     made = make()
     _write(path, made)
@@ -108,7 +108,7 @@ def _begin(path: Path | None, function: Program, arguments: Sequence[Any]) -> tu
     if path is None:
         return function, function(*arguments)
     with contextlib.suppress(Exception):  # XLA has several for what it can't load or call
-        return _try_out(pickle.loads(_read(path)), arguments)  # noqa: S301
+        return _try_out(_read(path), arguments)
     if _can_write(path.parent):
         with contextlib.suppress(OSError):  # of no use, whatever it is
             path.unlink()
@@ -199,12 +199,13 @@ def _digest_text() -> str:
     return digest.hexdigest() if paths else ""
 
 
-def _read(path: Path) -> bytes:
-    """Return what is kept in a file.
+def _read(path: Path) -> Any:
+    """Return what is kept in a file; see `_write`.
 
     Raises:
       OSError: if it is not there, or somebody else's.
       ValueError: if it is not as it was written.
+      Exception: of many other kinds, from unpickling.
     """
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_uid not in (0, os.getuid()):
@@ -215,7 +216,7 @@ def _read(path: Path) -> bytes:
         raise ValueError(path)
     with contextlib.suppress(OSError):  # on a disk that tells no times
         os.utime(path)
-    return payload
+    return pickle.loads(payload)  # noqa: S301 (the user's own, and as this program wrote it)
 
 
 def _write(path: Path, kept: Any) -> None:
