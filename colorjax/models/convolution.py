@@ -5,12 +5,14 @@ longer fits a core's cache, which makes that up to five times slower than the co
 and many times slower where a gradient penalty differentiates a critic twice. Here convolution,
 input gradient and kernel gradient are written as each other's derivatives. Of many channels each is
 taken by `winograd`; a gradient of few pixels as a product of windows, which doesn't turn or
-transpose a large kernel in memory; else plainly, in a way that uses all cores, the kernel gradient
-as a sum over strips that fit the cache. A strided 4x4 convolution is a 2x2 one over pixels folded
-into channels. Parameters are those of XLA's own convolution, and so are numbers but for rounding;
-it is right on GPUs and TPUs, and COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
+transpose a large kernel in memory; of a channel or two as a sum of moved copies; else plainly, in a
+way that uses all cores, the kernel gradient as a sum over strips that fit the cache. A strided 4x4
+convolution is a 2x2 one over pixels folded into channels. Parameters are those of XLA's own
+convolution, and so are numbers but for rounding; it is right on GPUs and TPUs, and
+COLORJAX_FOLDED_CONVOLUTIONS=0 takes it on a CPU too.
 """
 
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +46,7 @@ _Y = "batch rows columns features"
 _KERNEL = "height width channels features"
 _STRIP_BYTES = 2**20  # of y, that fit a core's cache
 _STRIPS_AT_MOST = 32  # each takes some 50 ms to compile
+_FEW_PRODUCTS = 9 * 2  # of a result, which one loop adds up faster than any routine
 # XLA's usual routine, of YNNPACK, shares a convolution among cores where a result takes more
 # products than the first, or a channel of a picture more than the second.
 _ONE_CORE_SUM = 9 * 64
@@ -149,6 +152,8 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     if winograd.is_faster(kernel.shape, x.dtype):
         rule = f"{_X}, {_KERNEL} -> {_Y}"
         return _filter_tiles(winograd.convolve, rule, x, kernel, padding)
+    if math.prod(kernel.shape[:3]) <= _FEW_PRODUCTS:
+        return _add_up_copies(x, kernel, padding)
     if _leaves_cores_idle(x, kernel.shape):
         return _convolve_on_all_cores(x, kernel, padding)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
@@ -217,6 +222,19 @@ def _convolve_on_all_cores(x: jax.Array, kernel: jax.Array, padding: Padding) ->
     padding = ((top, bottom + more), sides)
     y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
     return y[:, : y.shape[1] - more]
+
+
+def _add_up_copies(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Return `_convolve` as a sum that XLA computes in one loop, with the norm that follows."""
+    padded = pad_image(x, padding).astype(_sum_type(x))
+    rows, columns, channels, _ = kernel.shape
+    height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1
+    copies = [
+        padded[:, row : row + height, column : column + width, channel, None]
+        * kernel[row, column, channel]
+        for row, column, channel in itertools.product(range(rows), range(columns), range(channels))
+    ]
+    return sum(copies[1:], start=copies[0]).astype(x.dtype)
 
 
 def _kernel_gradient_here(

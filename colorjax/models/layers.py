@@ -182,9 +182,10 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Add `x[i] @ kernel[k]` to pixel `2 i + k - padding` of an output of twice the size.
 
     The kernel is cut into quarters of at most 2x2. The windows of a quarter don't overlap, so each
-    is a matrix product and a depth-to-space reshape; the quarters' results are added two pixels
-    apart. The gradients are then matrix products too. XLA takes the kernel's gradient of
-    `jax.lax.conv_transpose` as a base-dilated convolution, many times slower on a CPU.
+    row of it is a matrix product, whose results are a row of the picture as they come; the
+    quarters' results are added two pixels apart. The gradients are then matrix products too. XLA
+    takes the kernel's gradient of `jax.lax.conv_transpose` as a base-dilated convolution, many
+    times slower on a CPU.
 
     Args:
       x: (B, H, W, C).
@@ -194,21 +195,32 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
       (B, 2H, 2W, features): what PyTorch's ConvTranspose2d gives with stride 2 and that padding
       (and output padding 1 for size 3).
     """
-    batch, height, width, _ = x.shape
-    size, features = kernel.shape[0], kernel.shape[-1]
+    height, width = x.shape[1:3]
+    size = len(kernel)
     padding = (size - 1) // 2
     total = jnp.zeros((), x.dtype)
     for top, left in itertools.product(range(0, size, 2), repeat=2):
-        quarter = kernel[top : top + 2, left : left + 2]
-        blocks = jnp.einsum("bhwc,ijcf->bhiwjf", x, quarter)
-        missing = [(0, 2 - side) for side in quarter.shape[:2]]
-        blocks = jnp.pad(blocks, [(0, 0), (0, 0), missing[0], (0, 0), missing[1], (0, 0)])
-        image = blocks.reshape(batch, 2 * height, 2 * width, features)
+        image = _double(x, kernel[top : top + 2, left : left + 2])
         below, right = 2 * padding - top, 2 * padding - left
         total += jnp.pad(image, [(0, 0), (top, below), (left, right), (0, 0)])
     # Not by indexing, which becomes a gather where height and width are symbols, as in an export.
     rows = jax.lax.slice_in_dim(total, padding, padding + 2 * height, axis=1)
     return jax.lax.slice_in_dim(rows, padding, padding + 2 * width, axis=2)
+
+
+def _double(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Return (B, 2H, 2W, features) of a kernel of at most 2x2; what it doesn't reach is zero."""
+    batch, height, width, channels = x.shape
+    rows, columns, _, features = kernel.shape
+    results = []
+    # Each row apart: of a whole kernel's product XLA would transpose what comes out.
+    for row in kernel:
+        product = x @ row.swapaxes(0, 1).reshape(channels, columns * features)
+        pixels = product.reshape(batch, height, width, columns, features)
+        pixels = jnp.pad(pixels, [(0, 0)] * 3 + [(0, 2 - columns), (0, 0)])
+        results.append(pixels.reshape(batch, height, 2 * width, features))
+    results += [jnp.zeros_like(results[0])] * (2 - rows)
+    return jnp.stack(results, axis=2).reshape(batch, 2 * height, 2 * width, features)
 
 
 class ConvBlock(nn.Module):

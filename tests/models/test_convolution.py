@@ -41,6 +41,7 @@ def take_all_cores(monkeypatch):
 
 WAYS = {
     "all cores": take_all_cores,
+    "copies": lambda monkeypatch: monkeypatch.setattr(convolution, "_FEW_PRODUCTS", 1000),
     "strips": partial(take_strips, rows=2),
     "whole": partial(take_strips, rows=20),
     "tiles": lambda monkeypatch: monkeypatch.setattr(winograd, "_CHANNELS", 1),
@@ -95,7 +96,7 @@ def test_strips_are_whole_rows_that_fit_a_cache(shape, kernel_size):
     assert fits or np.ceil(shape[1] / rows) == 32
 
 
-@pytest.mark.parametrize("way", ["all cores", "strips", "tiles", "windows"])
+@pytest.mark.parametrize("way", ["all cores", "copies", "strips", "tiles", "windows"])
 def test_one_gradient_for_each_picture(way, monkeypatch):
     WAYS[way](monkeypatch)
     generator = np.random.default_rng(0)
@@ -113,7 +114,7 @@ def test_one_gradient_for_each_picture(way, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, xlas)
 
 
-@pytest.mark.parametrize("way", ["strips", "tiles", "windows"])
+@pytest.mark.parametrize("way", ["copies", "strips", "tiles", "windows"])
 def test_bfloat16_is_rounded_once(way, monkeypatch):
     WAYS[way](monkeypatch)
     shape = (2, 40, 5, 3)
@@ -122,17 +123,19 @@ def test_bfloat16_is_rounded_once(way, monkeypatch):
         jnp.asarray(generator.normal(size=(*shape[:3], channels)), jnp.bfloat16)
         for channels in (3, 5)
     )
+    kernel = jnp.asarray(generator.normal(size=(3, 3, 3, 5)), jnp.bfloat16)
 
-    def gradient(convolve, dtype):
+    def derivatives(convolve, dtype):
         def forward(kernel):
             padding = ((1, 1), (1, 1))
             return convolve(x.astype(dtype), kernel, (1, 1), padding, dimension_numbers=LAYOUT)
 
-        return jax.vjp(forward, jnp.zeros((3, 3, 3, 5), dtype))[1](y.astype(dtype))[0]
+        result, transpose = jax.vjp(forward, kernel.astype(dtype))
+        return result, *transpose(y.astype(dtype))
 
-    expected = gradient(jax.lax.conv_general_dilated, jnp.float32)
-    ours = np.asarray(gradient(convolve, jnp.bfloat16), np.float32)
-    np.testing.assert_allclose(ours, expected, rtol=2**-8, atol=1e-4)
+    expected = derivatives(jax.lax.conv_general_dilated, jnp.float32)
+    for ours, exact in zip(derivatives(convolve, jnp.bfloat16), expected, strict=True):
+        np.testing.assert_allclose(np.asarray(ours, np.float32), exact, rtol=2**-8, atol=1e-4)
 
 
 def critics_penalty(real, fake):
@@ -168,6 +171,16 @@ def generators_error(fields, real, fake):
 def test_many_channels_take_no_convolution_of_xlas(side, channels, is_xlas):
     x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), jnp.float32)
+    one = partial(convolve, strides=(1, 1), padding=((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+    program = jax.jit(one).lower(x, kernel).compile().as_text()
+    assert (" convolution(" in program) == is_xlas
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA's own is taken")
+@pytest.mark.parametrize(("channels", "is_xlas"), [(1, False), (2, False), (3, True)])
+def test_a_picture_of_a_channel_or_two_takes_no_convolution_of_xlas(channels, is_xlas):
+    x = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, channels, 32), jnp.float32)
     one = partial(convolve, strides=(1, 1), padding=((1, 1), (1, 1)), dimension_numbers=LAYOUT)
     program = jax.jit(one).lower(x, kernel).compile().as_text()
     assert (" convolution(" in program) == is_xlas
