@@ -190,18 +190,16 @@ def _write(
     partial = folder / "images.partial"
     try:
         _check_space(folder, needed)
-        _allocate(partial, needed)
-        images = np.memmap(partial, np.uint8, mode="r+", shape=(count, *shape, 3))
-        with _written_meanwhile(partial):
-            reasons = _fill(images, source, folder, old, threads)
-        kept = [number for number in range(count) if reasons[number] is None]
-        if not kept:
-            first = f"{source.items[0].name}: {reasons[0]}"
-            raise UserError(f"None of the {count} pictures of {source.key} can be read ({first}).")
-        _close_gaps(images, kept)
-        images.flush()
-        del images
-        os.truncate(partial, len(kept) * _picture_bytes(shape))
+        with _Rows(partial, count, shape) as rows:
+            with rows.written_meanwhile():
+                reasons = _fill(rows, source, folder, old, threads)
+            kept = [number for number in range(count) if reasons[number] is None]
+            if not kept:
+                first = f"{source.items[0].name}: {reasons[0]}"
+                raise UserError(
+                    f"None of the {count} pictures of {source.key} can be read ({first})."
+                )
+            rows.keep(kept)
         return _publish(source.items, reasons, folder, partial)
     finally:
         partial.unlink(missing_ok=True)
@@ -219,62 +217,96 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _allocate(path: Path, size: int) -> None:
-    """Make a file of `size` bytes, and really claim them: a full disk kills who maps a hole."""
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
+class _Rows:
+    """A file of so many pictures, one after another, which is written row by row.
+
+    A map of it in memory would hold Python's lock, and so the other threads, for each new page.
+    """
+
+    def __init__(self, path: Path, count: int, shape: tuple[int, int]):
+        self.shape = shape
+        self._bytes = _picture_bytes(shape)
+        self._file = path.open("w+b", buffering=0)
+        size = count * self._bytes
+        if hasattr(os, "posix_fallocate"):  # a full disk is found now
+            os.posix_fallocate(self._file.fileno(), 0, size)
         else:
-            file.truncate(size)
+            self._file.truncate(size)
+
+    def __enter__(self) -> "_Rows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, row: int, picture: np.ndarray) -> None:
+        """Write uint8 (height, width, 3); threads may write at once."""
+        assert picture.shape == (*self.shape, 3)
+        assert picture.dtype == np.uint8
+        rest, place = np.ascontiguousarray(picture).data.cast("B"), row * self._bytes
+        while rest:
+            written = os.pwrite(self._file.fileno(), rest, place)
+            rest, place = rest[written:], place + written
+
+    @contextlib.contextmanager
+    def written_meanwhile(self) -> Iterator[None]:
+        """Have the disk take pages as they are filled, so that few wait at the end."""
+        done = threading.Event()
+
+        def keep_writing() -> None:
+            # What goes wrong here goes wrong again, and is told, when all of it is written.
+            with contextlib.suppress(OSError):
+                while not done.wait(_SECONDS_BETWEEN_WRITES):
+                    _flush(self._file.fileno())
+
+        thread = threading.Thread(target=keep_writing, name="write")
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Move those rows up over the others, leave those out, and have the disk take all."""
+        file = self._file.fileno()
+        for row, number in enumerate(kept):
+            if row != number:
+                pixels = os.pread(file, self._bytes, number * self._bytes)
+                self.write(row, np.frombuffer(pixels, np.uint8).reshape(*self.shape, 3))
+        self._file.truncate(len(kept) * self._bytes)
+        _flush(file)
 
 
-@contextlib.contextmanager
-def _written_meanwhile(path: Path) -> Iterator[None]:
-    """Have the disk take a mapped file's pages as they are filled, so that few wait at the end."""
-    done = threading.Event()
-    write = getattr(os, "fdatasync", os.fsync)  # lets go of Python's lock, as memmap.flush doesn't
-
-    def keep_writing() -> None:
-        # What goes wrong here goes wrong again, and is told, when the whole map is flushed.
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            while not done.wait(_SECONDS_BETWEEN_WRITES):
-                write(file.fileno())
-
-    thread = threading.Thread(target=keep_writing, name="write")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def _flush(file: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(file)
 
 
-def _fill(
-    images: np.ndarray, source: Source, folder: Path, old: Index, threads: int
-) -> list[str | None]:
+def _fill(rows: _Rows, source: Source, folder: Path, old: Index, threads: int) -> list[str | None]:
     """Fill every row; return for each picture None, or the reason why it can't be read."""
     old_row = {name: row for row, name in enumerate(old.rows)}
-    height, width = images.shape[1:3]
-    old_shape = (len(old_row), height, width, 3)
+    old_shape = (len(old_row), *rows.shape, 3)
     old_images = np.memmap(folder / old.images, np.uint8, "r", shape=old_shape) if old_row else None
 
     def fill(number: int) -> str | None:
         item = source.items[number]
         if old_images is not None and old.rows.get(item.name) == item.version:
-            images[number] = old_images[old_row[item.name]]
+            rows.write(number, old_images[old_row[item.name]])
             return None
         version, reason = old.broken.get(item.name, ("", ""))
         if reason and version == item.version:
             return reason
         try:
-            images[number] = source.read(number, (height, width))
+            picture = source.read(number, rows.shape)
         except Exception as error:  # Pillow's plugins raise nearly everything
             return explain(error)
+        rows.write(number, picture)
         return None
 
     pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="decode")
     try:
-        return list(_with_progress(pool.map(fill, range(len(images))), len(images)))
+        count = len(source.items)
+        return list(_with_progress(pool.map(fill, range(count)), count))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -290,13 +322,6 @@ def _with_progress(reasons: Iterator[str | None], total: int) -> Iterator[str | 
             last = time.monotonic()
             notice(f"Decoded {done} of {total} pictures.")
         yield reason
-
-
-def _close_gaps(images: np.ndarray, kept: list[int]) -> None:
-    """Move the rows of readable pictures up over those of broken ones, in place."""
-    for row, number in enumerate(kept):
-        if row != number:
-            images[row] = images[number]
 
 
 def _publish(

@@ -1,5 +1,6 @@
 """Decoded pictures are kept, and made again only when their file has changed."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -183,8 +184,27 @@ def test_what_the_disk_refuses_while_pictures_are_decoded_does_no_harm(photos, m
     monkeypatch.setattr(os, "fdatasync", write)
     cached = open_cache(_WaitingFolder(str(photos), written), (4, 4), str(photos.parent / "cache"))
     assert _colors(cached) == COLORS
-    assert len(calls) == 2
+    assert len(calls) == 3  # the last one when all is decoded
     assert not any(thread.name == "write" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("function", ["fdatasync", "pwrite"])
+def test_a_disk_that_takes_no_pixels_is_blamed_and_no_picture(photos, function, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, function, refuse)
+    with pytest.raises(UserError, match=r"can't be written .*no space left.*data\.cache_dir"):
+        _open(photos)
+    monkeypatch.undo()
+    assert not [path for path in (photos.parent / "cache").rglob("*") if path.suffix != ".lock"]
+    assert _colors(_open(photos)) == COLORS
+
+
+def test_rows_are_whole_although_the_disk_takes_them_bit_by_bit(photos, monkeypatch):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, rest, place: write(file, rest[:7], place))
+    assert _colors(_open(photos)) == COLORS
 
 
 def test_a_change_elsewhere_reads_neither_good_nor_broken_pictures_again(photos):
