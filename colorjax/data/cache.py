@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,8 @@ def _write(
     partial = folder / "images.partial"
     try:
         _check_space(folder, needed)
-        with _Rows(partial, count, shape) as rows:
+        with partial.open("w+b", buffering=0) as file:
+            rows = _Rows(file, count, shape)
             with rows.written_meanwhile():
                 reasons = _fill(rows, source, folder, old, threads)
             kept = [number for number in range(count) if reasons[number] is None]
@@ -223,26 +225,18 @@ class _Rows:
     A map of it in memory would hold Python's lock, and so the other threads, for each new page.
     """
 
-    def __init__(self, path: Path, count: int, shape: tuple[int, int]):
+    def __init__(self, file: FileIO, count: int, shape: tuple[int, int]):
         self.shape = shape
+        self._file = file
         self._bytes = _picture_bytes(shape)
-        self._file = path.open("w+b", buffering=0)
         size = count * self._bytes
         if hasattr(os, "posix_fallocate"):  # a full disk is found now
-            os.posix_fallocate(self._file.fileno(), 0, size)
+            os.posix_fallocate(file.fileno(), 0, size)
         else:
-            self._file.truncate(size)
-
-    def __enter__(self) -> "_Rows":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+            file.truncate(size)
 
     def write(self, row: int, picture: np.ndarray) -> None:
         """Write uint8 (height, width, 3); threads may write at once."""
-        assert picture.shape == (*self.shape, 3)
-        assert picture.dtype == np.uint8
         rest, place = np.ascontiguousarray(picture).data.cast("B"), row * self._bytes
         while rest:
             written = os.pwrite(self._file.fileno(), rest, place)
@@ -250,22 +244,24 @@ class _Rows:
 
     @contextlib.contextmanager
     def written_meanwhile(self) -> Iterator[None]:
-        """Have the disk take pages as they are filled, so that few wait at the end."""
+        """Have the disk take pages as they are filled, so that few wait at the end.
+
+        Raises:
+          OSError: at the end, if it refused some; the system tells that once alone.
+        """
         done = threading.Event()
 
         def keep_writing() -> None:
-            # What goes wrong here goes wrong again, and is told, when all of it is written.
-            with contextlib.suppress(OSError):
-                while not done.wait(_SECONDS_BETWEEN_WRITES):
-                    _flush(self._file.fileno())
+            while not done.wait(_SECONDS_BETWEEN_WRITES):
+                _flush(self._file.fileno())
 
-        thread = threading.Thread(target=keep_writing, name="write")
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
+            writing = pool.submit(keep_writing)
+            try:
+                yield
+            finally:
+                done.set()
+        writing.result()
 
     def keep(self, kept: Sequence[int]) -> None:
         """Move those rows up over the others, leave those out, and have the disk take all."""
@@ -296,8 +292,9 @@ def _fill(rows: _Rows, source: Source, folder: Path, old: Index, threads: int) -
         version, reason = old.broken.get(item.name, ("", ""))
         if reason and version == item.version:
             return reason
+        picture = np.empty((*rows.shape, 3), np.uint8)
         try:
-            picture = source.read(number, rows.shape)
+            picture[...] = source.read(number, rows.shape)
         except Exception as error:  # Pillow's plugins raise nearly everything
             return explain(error)
         rows.write(number, picture)

@@ -225,16 +225,15 @@ def _convolve_on_all_cores(x: jax.Array, kernel: jax.Array, padding: Padding) ->
 
 
 def _add_up_copies(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """Return `_convolve` as a sum that XLA computes in one loop, with the norm that follows."""
+    """Return `_convolve` as a sum, which XLA computes in one loop with a fixed norm after it."""
     padded = pad_image(x, padding).astype(_sum_type(x))
     rows, columns, channels, _ = kernel.shape
     height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1
-    copies = [
-        padded[:, row : row + height, column : column + width, channel, None]
-        * kernel[row, column, channel]
-        for row, column, channel in itertools.product(range(rows), range(columns), range(channels))
-    ]
-    return sum(copies[1:], start=copies[0]).astype(x.dtype)
+    total = jnp.zeros((), padded.dtype)
+    for row, column, channel in itertools.product(range(rows), range(columns), range(channels)):
+        copy = padded[:, row : row + height, column : column + width, channel, None]
+        total += copy * kernel[row, column, channel].astype(padded.dtype)
+    return total.astype(x.dtype)
 
 
 def _kernel_gradient_here(

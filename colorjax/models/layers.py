@@ -182,7 +182,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Add `x[i] @ kernel[k]` to pixel `2 i + k - padding` of an output of twice the size.
 
     The kernel is cut into quarters of at most 2x2. The windows of a quarter don't overlap, so each
-    row of it is a matrix product, whose results are a row of the picture as they come; the
+    row of it is a matrix product, whose results lie as every second row of the picture does; the
     quarters' results are added two pixels apart. The gradients are then matrix products too. XLA
     takes the kernel's gradient of `jax.lax.conv_transpose` as a base-dilated convolution, many
     times slower on a CPU.
@@ -209,7 +209,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _double(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return (B, 2H, 2W, features) of a kernel of at most 2x2; what it doesn't reach is zero."""
+    """Return `transposed_convolution` of a kernel of at most 2x2; what it doesn't reach is zero."""
     batch, height, width, channels = x.shape
     rows, columns, _, features = kernel.shape
     results = []

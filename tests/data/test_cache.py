@@ -171,32 +171,33 @@ class _WaitingFolder(FolderSource):
         return super().read(index, shape)
 
 
-def test_what_the_disk_refuses_while_pictures_are_decoded_does_no_harm(photos, monkeypatch):
+def test_what_the_disk_refuses_while_pictures_are_decoded_is_told(photos, monkeypatch):
     calls, written = [], threading.Event()
 
     def write(descriptor):
         calls.append(descriptor)
         if len(calls) == 2:
             written.set()
-            raise OSError("no space left")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # which a system says but once
 
     monkeypatch.setattr(cache, "_SECONDS_BETWEEN_WRITES", 0.01)
     monkeypatch.setattr(os, "fdatasync", write)
-    cached = open_cache(_WaitingFolder(str(photos), written), (4, 4), str(photos.parent / "cache"))
-    assert _colors(cached) == COLORS
-    assert len(calls) == 3  # the last one when all is decoded
-    assert not any(thread.name == "write" for thread in threading.enumerate())
+    source = _WaitingFolder(str(photos), written)
+    with pytest.raises(UserError, match=r"can't be written .*input/output error"):
+        open_cache(source, (4, 4), str(photos.parent / "cache"))
+    assert not any(thread.name.startswith("write") for thread in threading.enumerate())
+    assert _open(photos).decoded == 3
 
 
-@pytest.mark.parametrize("function", ["fdatasync", "pwrite"])
+@pytest.mark.parametrize("function", ["fdatasync", "posix_fallocate", "pwrite"])
 def test_a_disk_that_takes_no_pixels_is_blamed_and_no_picture(photos, function, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, function, refuse)
-    with pytest.raises(UserError, match=r"can't be written .*no space left.*data\.cache_dir"):
-        _open(photos)
-    monkeypatch.undo()
+    with monkeypatch.context() as full:
+        full.setattr(os, function, refuse)
+        with pytest.raises(UserError, match=r"can't be written .*no space left.*data\.cache_dir"):
+            _open(photos)
     assert not [path for path in (photos.parent / "cache").rglob("*") if path.suffix != ".lock"]
     assert _colors(_open(photos)) == COLORS
 
@@ -205,6 +206,16 @@ def test_rows_are_whole_although_the_disk_takes_them_bit_by_bit(photos, monkeypa
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, rest, place: write(file, rest[:7], place))
     assert _colors(_open(photos)) == COLORS
+
+
+def test_what_is_read_in_another_shape_is_skipped(photos):
+    class Other(FolderSource):
+        def read(self, index, shape):
+            return super().read(index, (5, 4) if index == 1 else shape)
+
+    cached = open_cache(Other(str(photos)), (4, 4), str(photos.parent / "cache"))
+    assert _colors(cached) == {name: COLORS[name] for name in ("1.png", "3.png")}
+    assert [skipped.name for skipped in cached.skipped] == ["2.png"]
 
 
 def test_a_change_elsewhere_reads_neither_good_nor_broken_pictures_again(photos):

@@ -126,11 +126,11 @@ def test_bfloat16_is_rounded_once(way, monkeypatch):
     kernel = jnp.asarray(generator.normal(size=(3, 3, 3, 5)), jnp.bfloat16)
 
     def derivatives(convolve, dtype):
-        def forward(kernel):
+        def forward(x, kernel):
             padding = ((1, 1), (1, 1))
-            return convolve(x.astype(dtype), kernel, (1, 1), padding, dimension_numbers=LAYOUT)
+            return convolve(x, kernel, (1, 1), padding, dimension_numbers=LAYOUT)
 
-        result, transpose = jax.vjp(forward, kernel.astype(dtype))
+        result, transpose = jax.vjp(forward, x.astype(dtype), kernel.astype(dtype))
         return result, *transpose(y.astype(dtype))
 
     expected = derivatives(jax.lax.conv_general_dilated, jnp.float32)
@@ -316,7 +316,7 @@ def test_a_prediction_is_the_same_where_it_is_portable(network, channels, monkey
     np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", ["strips", "tiles", "windows"])
+@pytest.mark.parametrize("way", ["copies", "strips", "tiles", "windows"])
 def test_devices_tell_each_other_one_sum_of_a_kernel_gradient(way):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
     program = subprocess.run(
