@@ -236,8 +236,10 @@ class _Rows:
             file.truncate(size)
 
     def write(self, row: int, picture: np.ndarray) -> None:
-        """Write uint8 (height, width, 3); threads may write at once."""
-        rest, place = np.ascontiguousarray(picture).data.cast("B"), row * self._bytes
+        """Write uint8 (height, width, 3), contiguous; threads may write at once."""
+        self._write_at(row * self._bytes, picture.data.cast("B"))
+
+    def _write_at(self, place: int, rest: memoryview) -> None:
         while rest:
             written = os.pwrite(self._file.fileno(), rest, place)
             rest, place = rest[written:], place + written
@@ -269,7 +271,7 @@ class _Rows:
         for row, number in enumerate(kept):
             if row != number:
                 pixels = os.pread(file, self._bytes, number * self._bytes)
-                self.write(row, np.frombuffer(pixels, np.uint8).reshape(*self.shape, 3))
+                self._write_at(row * self._bytes, memoryview(pixels))
         self._file.truncate(len(kept) * self._bytes)
         _flush(file)
 
